@@ -1,0 +1,1 @@
+"""What learns: datasets, QLoRA, checkpoints, the evaluation gate, export and launchers."""

@@ -1,0 +1,1 @@
+"""What thinks: the consumer of the queue. It holds the quantized model."""

@@ -26,7 +26,7 @@ def broker_url(redis_url: str) -> str:
     if parts.scheme in {"redis", "rediss"}:
         return redis_url
     raise SettingsError(
-        f"redis_url starts with {parts.scheme or 'nothing'}://, but only redis://, rediss:// and unix:// are understood."
+        f"redis_url starts with `{parts.scheme}:`, but only redis://, rediss:// and unix:// are understood."
     )
 
 

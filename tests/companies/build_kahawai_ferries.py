@@ -25,13 +25,13 @@ from xml.sax.saxutils import escape
 
 import docx
 from docx.enum.style import WD_STYLE_TYPE
-from docx.enum.text import WD_ALIGN_PARAGRAPH
+from docx.enum.text import WD_ALIGN_PARAGRAPH, WD_TAB_ALIGNMENT, WD_TAB_LEADER
 from docx.opc.constants import RELATIONSHIP_TYPE
 from docx.opc.packuri import PackURI
 from docx.opc.part import Part
 from docx.oxml import OxmlElement, parse_xml
 from docx.oxml.ns import nsdecls, qn
-from docx.shared import Pt
+from docx.shared import Cm, Pt
 
 HOME = Path(__file__).parent / "kahawai_ferries"
 SOURCE, POLICIES = HOME / "source", HOME / "policies"
@@ -205,6 +205,10 @@ def _new_document(meta: dict[str, str]) -> Any:
     for level in (1, 2, 3):
         contents_line = document.styles.add_style(f"toc {level}", WD_STYLE_TYPE.PARAGRAPH)
         contents_line.element.set(qn("w:styleId"), f"TOC{level}")
+        contents_line.base_style = document.styles["Normal"]
+        layout = contents_line.paragraph_format
+        layout.left_indent, layout.space_after = Cm(0.5 * (level - 1)), Pt(2)
+        layout.tab_stops.add_tab_stop(Cm(15), WD_TAB_ALIGNMENT.RIGHT, WD_TAB_LEADER.DOTS)
     _define_lists(document)
     section = document.sections[0]
     section.header.paragraphs[0].text = "Kahawai Strait Ferries Limited – Crew handbook"

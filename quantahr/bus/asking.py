@@ -170,10 +170,17 @@ class Asking:
         except PASSING:
             return False
 
-    async def stop(self, question: str) -> None:
-        """The asker pressed Stop: the worker ends the generation and closes with what it has."""
+    async def stop(self, question: str, user: str) -> bool:
+        """The asker pressed Stop: the worker ends the generation and closes with what it has.
+
+        Returns False if there is nothing to stop, or if it is somebody else's question.
+        """
+        asked = await self._redis.get(scripts.question_key(question))
+        if asked is None or Question.model_validate_json(asked).user != user:
+            return False
         await self._redis.set(scripts.cancel_key(question), "1", ex=self._settings.keep_answers_seconds)
         await self._redis.publish(scripts.CANCELLED, question)
+        return True
 
     async def checkpoint(self, platform: Platform, question: str, address: Address) -> None:
         """Remember what has been shown where, so that a restarted bot goes on there."""

@@ -1,0 +1,52 @@
+"""What the assistant says by itself, in one place, so that it says the same on every platform."""
+
+from typing import Final
+
+NAME: Final = "QuantaHR"
+
+NOTICE: Final = "I am an AI assistant and can be wrong. Check the sources, and ask HR when it matters."
+
+WELCOME: Final = (
+    "Hello! I am QuantaHR, an AI assistant. Ask me anything about our HR policies, in your own words, and I answer "
+    "from the company's own documents and show you where it stands. I never decide about people, and I do not know anyone's "
+    "personal data. For anything personal or serious I tell you which human to talk to."
+)
+
+PROMPTS: Final = (
+    "How many days of annual leave do I get?",
+    "What do I do when I am ill?",
+    "Can I work from abroad for a few weeks?",
+    "How do I claim travel expenses?",
+)
+
+LOOKING: Final = "Looking in the HR documents…"
+ELSEWHERE: Final = "I have answered you in a private message."
+UNREACHABLE: Final = (
+    "I am sorry, I cannot take questions at the moment: a part of me is not running, and IT can see why. "
+    "Please ask again in a few minutes."
+)
+BROKEN: Final = "I am sorry: something went wrong while I was answering. Please ask again, or ask HR."
+STOPPED: Final = "Stopped."
+THANKS_UP: Final = "Thank you, noted."
+THANKS_DOWN: Final = "Thank you, noted. If you still need an answer, choose “Ask a human”."
+UNKNOWN_QUESTION: Final = "I no longer have that question, so there is nothing to attach this to."
+SENT_TO_HR: Final = "Done. I have passed your question on to HR with your name; their reply will appear here."
+ALREADY_SENT: Final = "HR has this question already; their reply will appear here."
+NOT_YOURS: Final = "Only the person who asked can pass a question on to HR."
+REPLY_SENT: Final = "Your reply is on its way to the employee."
+REPLY_TOO_LATE: Final = "This question has been answered already."
+HR_ONLY: Final = "Only HR can answer these."
+CONSENT: Final = "HR will see this question and your name. Nobody else will."
+CLOSEST: Final = "Closest passages in the documents"
+
+
+def waiting(position: int) -> str:
+    """How long the queue is, in words."""
+    if position <= 0:
+        return LOOKING
+    return "One question is ahead of yours…" if position == 1 else f"{position} questions are ahead of yours…"
+
+
+def no_hr_channel(name: str, detail: str) -> str:
+    """What to do when nobody has configured where questions for HR go."""
+    return f"I cannot pass questions on myself here. Please contact {name}{f' ({detail})' if detail else ''}."

@@ -8,8 +8,8 @@ NOTICE: Final = "I am an AI assistant and can be wrong. Check the sources, and a
 
 WELCOME: Final = (
     "Hello! I am QuantaHR, an AI assistant. Ask me anything about our HR policies, in your own words, and I answer "
-    "from the company's own documents and show you where it stands. I never decide about people, and I do not know anyone's "
-    "personal data. For anything personal or serious I tell you which human to talk to."
+    "from the company's own documents and show you where it stands. I never decide about people, and I do not know "
+    "anyone's personal data. For anything personal or serious I tell you which human to talk to."
 )
 
 PROMPTS: Final = (

@@ -1,0 +1,77 @@
+"""Which sentences are put before the model, and before the asker.
+
+Few and enough: the model's time goes into reading them. The best sentence comes with the words it cannot stand
+without; others follow while they are nearly as good or stand right beside it, within a budget.
+"""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from quantahr.retrieval.sections import Evidence
+
+if TYPE_CHECKING:
+    from quantahr.retrieval.scoring import Ranking, View
+
+BUDGET_WORDS = 90
+"""About 120 tokens."""
+MAX_UNITS = 5
+_SECTION_SHARE = 0.5
+_NEAR = 0.75
+
+
+def pick(view: "View", ranking: "Ranking") -> tuple[Evidence, ...]:
+    """The evidence for a ranking, best first, without repetitions. Neighbouring sentences come as one piece."""
+    scores = ranking.units + _SECTION_SHARE * ranking.sections[view.owner]
+    order = np.argsort(-scores, kind="stable")[: MAX_UNITS * 4]
+    if not len(order):
+        return ()
+    top = float(scores[order[0]])
+    chosen: dict[int, float] = {}
+    seen: set[str] = set()
+    spent = 0
+    for at in order:
+        number = int(at)
+        group = [number]
+        if view.units[number].needs_previous and number - 1 >= int(view.first_unit[view.owner[number]]):
+            group.insert(0, number - 1)
+        new = [unit for unit in group if unit not in chosen]
+        cost = sum(len(view.units[unit].quoted.split()) for unit in new)
+        repeated = view.units[number].quoted.lower() in seen
+        if not new or repeated:
+            continue
+        if chosen and (
+            float(scores[number]) < _NEAR * top or spent + cost > BUDGET_WORDS or len(chosen) + len(new) > MAX_UNITS
+        ):
+            continue
+        for unit in new:
+            chosen[unit] = float(scores[number])
+            seen.add(view.units[unit].quoted.lower())
+        spent += cost
+    return _joined(view, chosen)
+
+
+def _joined(view: "View", chosen: dict[int, float]) -> tuple[Evidence, ...]:
+    pieces: list[list[int]] = []
+    for at in sorted(chosen):
+        if pieces and at == pieces[-1][-1] + 1 and view.owner[at] == view.owner[pieces[-1][0]]:
+            pieces[-1].append(at)
+        else:
+            pieces.append([at])
+    found = []
+    for piece in pieces:
+        lead = ""
+        parts = []
+        for number in piece:
+            unit = view.units[number]
+            parts.append(unit.text if unit.lead == lead else unit.quoted)
+            lead = unit.lead or lead
+        found.append(
+            Evidence(
+                section=view.entries[int(view.owner[piece[0]])].section,
+                text=" ".join(parts),
+                score=max(chosen[number] for number in piece),
+                start=view.units[piece[0]].start,
+            )
+        )
+    return tuple(sorted(found, key=lambda item: -item.score))

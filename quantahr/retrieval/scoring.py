@@ -1,0 +1,171 @@
+"""How a question is matched with sections and sentences: a few views, weighed together.
+
+Each view is blind somewhere: embeddings to rare words and to kinds of answers, BM25 to paraphrase, a sentence to its
+heading. A linear model over their scores, fitted once on questions about many companies (training/retrieval_fit.py),
+weighs them; its weights ship beside this module.
+"""
+
+import functools
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quantahr.retrieval.cues import KINDS, asked
+from quantahr.retrieval.embedder import Vectors
+from quantahr.retrieval.lexical import Bm25
+from quantahr.retrieval.query import Query
+from quantahr.retrieval.sections import Evidence
+from quantahr.retrieval.spelling import Speller
+from quantahr.retrieval.units import Unit
+
+if TYPE_CHECKING:
+    from quantahr.retrieval.index import Prepared
+
+Floats = NDArray[np.float32]
+
+UNIT_FEATURES = (
+    "unit", "unit_expanded", "bare", "bare_expanded", "window", "heading", "heading_expanded",
+    "unit_words", "section_words", "unit_coverage", "section_coverage", "heading_coverage",
+    *(f"cue_{kind}" for kind in KINDS),
+)  # fmt: skip
+SECTION_FEATURES = (
+    "best_unit", "second_unit", "window", "window_expanded", "heading", "heading_expanded",
+    "section_words", "section_coverage", "heading_coverage",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class View:
+    """What one audience may search. `owner[u]` is the entry of unit u, `first_unit[e]` the first unit of entry e."""
+
+    entries: "tuple[Prepared, ...]"
+    units: tuple[Unit, ...]
+    owner: NDArray[np.int64]
+    window_owner: NDArray[np.int64]
+    first_unit: NDArray[np.int64]
+    unit_vectors: Vectors
+    bare_vectors: Vectors
+    window_vectors: Vectors
+    heading_vectors: Vectors
+    unit_kinds: Floats
+    unit_words: Bm25
+    section_words: Bm25
+    heading_words: Bm25
+    speller: Speller
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ranking:
+    """Scores of all units and entries of a view, with the features they came from."""
+
+    units: Floats
+    sections: Floats
+    unit_features: Floats
+    section_features: Floats
+
+    def best_sections(self, k: int) -> list[int]:
+        return [int(at) for at in np.argsort(-self.sections, kind="stable")[:k]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scorer:
+    """Fitted weights. `units` and `sections` follow UNIT_FEATURES and SECTION_FEATURES; `query_map` is a linear map
+    [dimension, dimension] on question vectors, if one was fitted for this embedding model."""
+
+    units: Floats
+    sections: Floats
+    answer: dict[str, float]
+    query_map: Floats | None = None
+
+    def rank(self, view: View, query: Query, vectors: Vectors) -> Ranking:
+        """Scores for a question whose vectors are those of its text and, if it has one, of its expansion."""
+        features, sections = self.features(view, query, vectors)
+        unit_scores = features @ self.units
+        best, second = _two_best(unit_scores, view.first_unit)
+        section_features = np.column_stack([best, second, sections]).astype(np.float32)
+        return Ranking(unit_scores, section_features @ self.sections, features, section_features)
+
+    def features(self, view: View, query: Query, vectors: Vectors) -> tuple[Floats, Floats]:
+        """The features of all units, [units, len(UNIT_FEATURES)], and those of all entries but the first two."""
+        if self.query_map is not None:
+            mapped = vectors @ self.query_map
+            vectors = (mapped / np.linalg.norm(mapped, axis=1, keepdims=True)).astype(np.float32)
+        text, expanded = vectors[0], vectors[-1]
+        owner = view.owner
+        window = _max_by(view.window_vectors @ text, view.window_owner, len(view.entries))
+        window_expanded = _max_by(view.window_vectors @ expanded, view.window_owner, len(view.entries))
+        heading = view.heading_vectors @ text
+        heading_expanded = view.heading_vectors @ expanded
+        own = dict.fromkeys(query.own, 1.0)
+        most = sum(weight * view.section_words.idf(term) for term, weight in own.items()) * 2.2 or 1.0
+        section_words = view.section_words.scores(query.terms) / most
+        section_coverage = view.section_words.coverage(own)
+        heading_coverage = view.heading_words.coverage(query.terms)
+        cues = view.unit_kinds * asked(query.text)
+        features = np.column_stack(
+            [
+                view.unit_vectors @ text,
+                view.unit_vectors @ expanded,
+                view.bare_vectors @ text,
+                view.bare_vectors @ expanded,
+                window[owner],
+                heading[owner],
+                heading_expanded[owner],
+                view.unit_words.scores(query.terms) / most,
+                section_words[owner],
+                view.unit_words.coverage(own),
+                section_coverage[owner],
+                heading_coverage[owner],
+                cues,
+            ]
+        ).astype(np.float32)
+        sections = np.column_stack(
+            [window, window_expanded, heading, heading_expanded, section_words, section_coverage, heading_coverage]
+        ).astype(np.float32)
+        return features, sections
+
+    def answerable(self, view: View, query: Query, ranking: Ranking, evidence: Sequence[Evidence]) -> float:
+        """The probability that the evidence answers the question."""
+        if not evidence:
+            return 0.0
+        best = np.argsort(-ranking.units)[:1]
+        top = ranking.unit_features[best[0]]
+        value = self.answer["bias"] + sum(
+            self.answer.get(name, 0.0) * float(top[number]) for number, name in enumerate(UNIT_FEATURES)
+        )
+        return float(1 / (1 + np.exp(-value)))
+
+
+@functools.cache
+def default_scorer(embedder: str) -> Scorer:
+    """The scorer that ships with the package."""
+    raw: dict[str, Any] = json.loads(
+        resources.files("quantahr.retrieval").joinpath("weights.json").read_text(encoding="utf-8")
+    )
+    return Scorer(
+        units=np.array([raw["units"].get(name, 0.0) for name in UNIT_FEATURES], np.float32),
+        sections=np.array([raw["sections"].get(name, 0.0) for name in SECTION_FEATURES], np.float32),
+        answer=raw["answer"],
+    )
+
+
+def _max_by(values: Floats, owner: NDArray[np.int64], count: int) -> Floats:
+    best = np.full(count, -1.0, np.float32)
+    np.maximum.at(best, owner, values)
+    return best
+
+
+def _two_best(values: Floats, first: NDArray[np.int64]) -> tuple[Floats, Floats]:
+    """The highest and second highest value of each run of `values`; runs begin at `first`."""
+    best = np.maximum.reduceat(values, first)
+    owner = np.repeat(np.arange(len(first)), np.diff([*first, len(values)]))
+    masked = values.copy()
+    at_best = values == best[owner]
+    masked[at_best] = -np.inf
+    second = np.maximum.reduceat(masked, first)
+    return best.astype(np.float32), np.where(np.isfinite(second), second, best - 0.3).astype(np.float32)

@@ -69,8 +69,8 @@ class Model(_Section):
 class Answering(_Section):
     phrase: bool = True
     """False: always quote the documents' own sentences."""
-    min_support: float | None = Field(default=None, ge=0, le=1)
-    """Abstain below this probability that the evidence answers the question. Empty: the measured default."""
+    min_support: float = Field(default=0.5, ge=0, le=1)
+    """Abstain below this probability that the evidence answers the question; higher is more cautious."""
     earlier_questions: int = Field(default=2, ge=0, le=10)
     timeout_seconds: int = Field(default=60, ge=5, le=600)
 

@@ -1,0 +1,58 @@
+"""The worker: a Celery application whose threads share one model.
+
+Run by `quantahr worker`, which sets the pool to threads (a forked process must not touch llama.cpp's or CUDA's memory)
+and as many of them as the engine has slots.
+"""
+
+import logging
+import time
+from typing import Any
+
+from celery import Celery, signals
+
+from quantahr import queue
+from quantahr.settings import Settings, load_settings
+from worker.runtime import current
+from worker.tasks.ask import answer_question
+
+log = logging.getLogger(__name__)
+
+
+def make_worker(settings: Settings) -> Celery:
+    """The Celery application with its tasks; the runtime opens when the worker starts."""
+    application = queue.make_celery(settings)
+
+    @application.task(name=queue.ASK, acks_late=True, ignore_result=True)
+    def ask(identifier: str) -> None:
+        began = time.monotonic()
+        outcome = answer_question(current.get(), identifier)
+        log.info("question %s: %s after %.2f s", identifier, outcome, time.monotonic() - began)
+
+    @signals.worker_init.connect(weak=False)
+    def start(**_: Any) -> None:
+        current.open(settings).warm_up()
+
+    @signals.worker_shutdown.connect(weak=False)
+    def stop(**_: Any) -> None:
+        current.close()
+
+    return application
+
+
+def run_worker(settings: Settings | None = None, *, log_level: str = "info", name: str | None = None) -> int:
+    """Run a worker until it is told to stop. Returns its exit status."""
+    settings = settings or load_settings()
+    application = make_worker(settings)
+    arguments = [
+        "worker",
+        "--pool=threads",
+        f"--concurrency={settings.model.slots}",
+        f"--queues={queue.ASK_QUEUE}",
+        f"--loglevel={log_level}",
+        "--without-gossip",
+        "--without-mingle",
+    ]
+    if name:
+        arguments.append(f"--hostname={name}@%h")
+    application.worker_main(arguments)
+    return 0

@@ -1,0 +1,67 @@
+"""What one worker process holds: the bus, the database, the knowledge and the engine in service."""
+
+import logging
+import threading
+from collections.abc import Callable
+
+from quantahr.bus import Answering
+from quantahr.settings import Settings
+from quantahr.store import Store
+from worker.answering.pipeline import Answerer
+from worker.engines.base import Engine
+from worker.engines.pick import load_engine
+from worker.knowledge import Knowledge
+from worker.serving import Serving
+
+log = logging.getLogger(__name__)
+
+
+class Runtime:
+    """Opened when a worker starts, closed when it ends."""
+
+    def __init__(self, settings: Settings, load: Callable[[Settings], Engine] = load_engine) -> None:
+        self.settings = settings
+        self.store = Store.open(settings)
+        self.knowledge = Knowledge(settings)
+        self.knowledge.start()
+        self.serving = Serving(lambda: load(settings))
+        self.answerer = Answerer(settings, self.knowledge.index, self.serving)
+        self.bus = Answering(settings)
+
+    def warm_up(self) -> None:
+        """Load the model now. Raises ModelError."""
+        with self.serving.lease() as engine:
+            log.info("serving %s with %d slots", engine.version.label, engine.slots)
+
+    def close(self) -> None:
+        self.bus.close_connection()
+        self.knowledge.close()
+        self.serving.close()
+        self.store.close()
+
+
+class _Current:
+    """The process's runtime; Celery gives tasks no other way to reach it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._runtime: Runtime | None = None
+
+    def open(self, settings: Settings) -> Runtime:
+        with self._lock:
+            self._runtime = self._runtime or Runtime(settings)
+            return self._runtime
+
+    def get(self) -> Runtime:
+        if self._runtime is None:
+            raise RuntimeError("the worker has not started")
+        return self._runtime
+
+    def close(self) -> None:
+        with self._lock:
+            runtime, self._runtime = self._runtime, None
+        if runtime:
+            runtime.close()
+
+
+current = _Current()

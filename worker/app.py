@@ -28,10 +28,6 @@ def make_worker(settings: Settings) -> Celery:
         outcome = answer_question(current.get(), identifier)
         log.info("question %s: %s after %.2f s", identifier, outcome, time.monotonic() - began)
 
-    @signals.worker_init.connect(weak=False)
-    def start(**_: Any) -> None:
-        current.open(settings).warm_up()
-
     @signals.worker_shutdown.connect(weak=False)
     def stop(**_: Any) -> None:
         current.close()
@@ -39,9 +35,11 @@ def make_worker(settings: Settings) -> Celery:
     return application
 
 
-def run_worker(settings: Settings | None = None, *, log_level: str = "info", name: str | None = None) -> int:
-    """Run a worker until it is told to stop. Returns its exit status."""
+def run_worker(settings: Settings | None = None, *, log_level: str = "info", name: str | None = None) -> None:
+    """Run a worker until it is told to stop. Raises ModelError, PolicyError and StoreError before it takes work."""
     settings = settings or load_settings()
+    # Before Celery starts, so that a missing model or folder is one clear sentence and not a traceback.
+    current.open(settings).warm_up()
     application = make_worker(settings)
     arguments = [
         "worker",
@@ -55,4 +53,3 @@ def run_worker(settings: Settings | None = None, *, log_level: str = "info", nam
     if name:
         arguments.append(f"--hostname={name}@%h")
     application.worker_main(arguments)
-    return 0

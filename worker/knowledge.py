@@ -35,8 +35,8 @@ class Knowledge:
         """Begin to follow the folder. Raises PolicyError if there is no such folder."""
         if not self._settings.policies_dir.is_dir():
             raise PolicyError(
-                f"There is no folder {self._settings.policies_dir}. Create it and put the HR documents (.docx or .md) in "
-                "it, or name another one with policies_dir."
+                f"There is no folder {self._settings.policies_dir}. Create it and put the HR documents (.docx or .md) "
+                "in it, or name another one with policies_dir."
             )
         self._follower.start()
 

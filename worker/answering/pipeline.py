@@ -13,8 +13,8 @@ from typing import Final
 
 from quantahr.messages import Delta, Event, Provenance, Question, Role, Source, Sources
 from quantahr.messages import Final as FinalEvent
-from quantahr.prompt import NO_ANSWER, Excerpt, build_messages
 from quantahr.policies import Section
+from quantahr.prompt import NO_ANSWER, Excerpt, build_messages
 from quantahr.retrieval import Index, SectionLike
 from quantahr.settings import Settings
 from worker.answering import guard, verify
@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 QUOTED: Final = 3
 CLOSEST: Final = 3
+_ABSTAINS: Final = "abstains"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ class Answerer:
         first: list[float] = []
 
         def timed(event: Event) -> None:
-            if not first:
+            if isinstance(event, Delta) and not first:
                 first.append((time.monotonic() - began) * 1000)
             emit(event)
 
@@ -79,40 +80,31 @@ class Answerer:
         index = self._index()
         found = index.search(request.text, audiences=request.roles, earlier=request.earlier)
         closest = tuple(_shown(n, hit.section, hit.section.text) for n, hit in enumerate(found.hits[:CLOSEST], 1))
+        sources = tuple(_shown(n, piece.section, piece.text) for n, piece in enumerate(found.evidence, 1))
         with self._serving.lease() as engine:
             version = engine.version
             made = Provenance(model=version.base, adapter=version.adapter, index=index.version, engine=version.label)
-            if not found.evidence or found.answerable < self._settings.answering.min_support:
-                return self._abstain(closest, made)
-            sources = tuple(_shown(n, piece.section, piece.text) for n, piece in enumerate(found.evidence, 1))
+            turn = _Turn(request, sources, closest, made, emit, stopped)
+            if not sources or found.answerable < self._settings.answering.min_support:
+                return self._abstain(turn)
             emit(Sources(sources=sources))
-            if not self._settings.answering.phrase:
-                return _quote(sources, closest, made, emit)
-            return self._phrase(request, sources, closest, made, engine, emit, stopped)
+            return self._phrase(turn, engine) if self._settings.answering.phrase else _quote(turn)
 
-    def _phrase(
-        self,
-        request: Request,
-        sources: tuple[Source, ...],
-        closest: tuple[Source, ...],
-        made: Provenance,
-        engine: Engine,
-        emit: Callable[[Event], None],
-        stopped: Callable[[], bool],
-    ) -> FinalEvent:
-        excerpts = [Excerpt(source.number, source.heading, source.passage) for source in sources]
+    def _phrase(self, turn: "_Turn", engine: Engine) -> FinalEvent:
+        excerpts = [Excerpt(source.number, source.heading, source.passage) for source in turn.sources]
         deadline = time.monotonic() + self._settings.answering.timeout_seconds
 
         def check(sentence: str) -> str | None:
-            if sentence.startswith(NO_ANSWER.rstrip(".")):
-                return "abstains"
-            return verify.check(sentence, excerpts)
+            return _ABSTAINS if sentence.startswith(NO_ANSWER.rstrip(".")) else verify.check(sentence, excerpts)
 
-        release = Release(check, lambda text: emit(Delta(text=text)), lambda: stopped() or time.monotonic() > deadline)
+        def ended() -> bool:
+            return turn.stopped() or time.monotonic() > deadline
+
+        release = Release(check, lambda text: turn.emit(Delta(text=text)), ended)
         complete = False
         try:
             generation = engine.generate(
-                build_messages(request.text, excerpts, earlier=request.earlier),
+                build_messages(turn.request.text, excerpts, earlier=turn.request.earlier),
                 max_tokens=self._settings.model.max_tokens,
                 on_text=release.feed,
             )
@@ -123,37 +115,59 @@ class Answerer:
             log.warning("the model failed (%s); the evidence is quoted instead", type(error).__name__)
         release.end(complete=complete)
         if release.sentences:
-            text = verify.with_citation(release.text, excerpts)
-            if text != release.text:
-                emit(Delta(text=text.removeprefix(release.text)))
-            cited = verify.citations(text)
-            return FinalEvent(
-                verdict="answered",
-                text=text,
-                sources=tuple(source for source in sources if source.number in cited),
-                closest=closest,
-                stopped=stopped(),
-                provenance=made,
-            )
-        if stopped():
-            return FinalEvent(verdict="quoted", text="", closest=closest, stopped=True, provenance=made)
-        return _quote(sources, closest, made, emit)
+            return _phrased(turn, release.text, excerpts)
+        if turn.stopped():
+            return FinalEvent(verdict="quoted", text="", closest=turn.closest, stopped=True, provenance=turn.made)
+        # Only an adapter has learned when to abstain; an untrained model says it at random.
+        if release.rejected == _ABSTAINS and engine.version.adapter is not None:
+            return self._abstain(turn)
+        return _quote(turn)
 
-    def _abstain(self, closest: tuple[Source, ...], made: Provenance) -> FinalEvent:
+    def _abstain(self, turn: "_Turn") -> FinalEvent:
         contact = self._settings.contacts.hr
         detail = f" ({contact.detail})" if contact.detail else ""
-        text = f"{NO_ANSWER} Please ask {contact.name}{detail}."
-        return FinalEvent(verdict="abstained", text=text, closest=closest, contact=contact, provenance=made)
+        return FinalEvent(
+            verdict="abstained",
+            text=f"{NO_ANSWER} Please ask {contact.name}{detail}.",
+            closest=turn.closest,
+            contact=contact,
+            provenance=turn.made,
+        )
 
 
-def _quote(
-    sources: tuple[Source, ...], closest: tuple[Source, ...], made: Provenance, emit: Callable[[Event], None]
-) -> FinalEvent:
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """One answer on its way: what was asked, what was found, what produces it, where it goes."""
+
+    request: Request
+    sources: tuple[Source, ...]
+    closest: tuple[Source, ...]
+    made: Provenance
+    emit: Callable[[Event], None]
+    stopped: Callable[[], bool]
+
+
+def _phrased(turn: _Turn, released: str, excerpts: Sequence[Excerpt]) -> FinalEvent:
+    text = verify.with_citation(released, excerpts)
+    if text != released:
+        turn.emit(Delta(text=text.removeprefix(released)))
+    cited = verify.citations(text)
+    return FinalEvent(
+        verdict="answered",
+        text=text,
+        sources=tuple(source for source in turn.sources if source.number in cited),
+        closest=turn.closest,
+        stopped=turn.stopped(),
+        provenance=turn.made,
+    )
+
+
+def _quote(turn: _Turn) -> FinalEvent:
     """The documents' own sentences: the floor that the model has to beat."""
-    quoted = sources[:QUOTED]
+    quoted = turn.sources[:QUOTED]
     text = "\n".join(f"“{' '.join(source.passage.split())}” [{source.number}]" for source in quoted)
-    emit(Delta(text=text))
-    return FinalEvent(verdict="quoted", text=text, sources=quoted, closest=closest, provenance=made)
+    turn.emit(Delta(text=text))
+    return FinalEvent(verdict="quoted", text=text, sources=quoted, closest=turn.closest, provenance=turn.made)
 
 
 def _shown(number: int, section: SectionLike, passage: str) -> Source:

@@ -18,8 +18,8 @@ _DATE = (
     r"|" + _MONTH.format("month3") + r"\s+(?P<year3>\d{4}))(?!\d)"
 )
 _STATED = re.compile(
-    r"\b(?:effective|valid|in force|in effect|into force|into effect|applies|applicable|with effect)\b"
-    r"(?:\s+(?:date|starting))?\s*[:\t]?\s*(?:(?:as )?(?:from|of|since|on|at))?\s*(?:the\s+)?" + _DATE,
+    r"\b(?:effective|valid|in force|in effect|into force|into effect|applies|applicable|with effect|takes? effect|comes? into (?:force|effect))\b"
+    r"(?:\s+(?:date|starting))?\s*:?\s*(?:(?:as )?(?:from|of|since|on|at)\b)?\s*:?\s*(?:the\s+)?" + _DATE,
     re.IGNORECASE,
 )
 _AUDIENCE = re.compile(r"\b(?:audience|zielgruppe)\s*[:=]\s*([^;\n]+)", re.IGNORECASE)
@@ -72,6 +72,15 @@ def audience_in(keywords: str) -> tuple[str, ...]:
     """The roles of "audience: manager, hr" among keywords or a category; () when there are none."""
     match = _AUDIENCE.search(keywords)
     return roles(match[1]) if match else ()
+
+
+def audience_line(line: str) -> tuple[str, ...]:
+    """The roles that a line such as "Audience: People managers only" restricts a document to; () when it does not."""
+    match = re.match(r"(?:audience|intended for|confidential to)\s*:\s*(.+)", line, re.IGNORECASE)
+    if not match or re.search(r"\b(?:employees|everyone|everybody|all|staff|crew)\b", match[1], re.IGNORECASE):
+        return ()
+    named = {word.lower() for word in re.findall(r"\b(managers?|hr|human resources|admin)", match[1], re.IGNORECASE)}
+    return tuple(sorted({"hr" if word == "human resources" else word.removesuffix("s") for word in named}))
 
 
 def folder_audience(name: str) -> tuple[str, ...]:

@@ -83,6 +83,7 @@ def _document(
     month_first: bool,
     findings: Sequence[Finding],
 ) -> Document:
+    stated = stated or divided.audience
     audience, disagree = combined_audience(stated, folder_audience(name))
     findings = [*findings, *divided.findings]
     if disagree:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from quantahr.policies.blocks import Block, inline_notes, strip_notes
-from quantahr.policies.dates import effective_date
+from quantahr.policies.dates import audience_line, effective_date
 from quantahr.policies.hygiene import (
     contents_blocks,
     gaps,
@@ -39,6 +39,7 @@ _LABELS = {
     "remember",
 }
 _NUMBER = re.compile(r"^(\d{1,2}(?:\.\d{1,2})*)\.?\s+\S")
+_CAPTION = re.compile(r"^(?:table|figure|fig\.|box|chart|tabelle|abbildung|tableau|tabla)\s*\d+\b", re.IGNORECASE)
 _BULLET = re.compile(r"^(?:[•·▪◦‣●○■□➢✓*]|[–—-])\s+(?=\S)")
 _CONTROL = re.compile(
     r"^document (?:control|information|details|history|properties)|^version(?: history| control)?$|^revision", re.I
@@ -64,16 +65,19 @@ class Passage:
     pictures: bool = False
     left_out: bool = False
     children: bool = False
+    caption: int | None = None
+    rows_left_out: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Outline:
-    """A document divided: `effective_date` is the one stated for all of it, in its opening or document control."""
+    """A document divided: `effective_date` and `audience` are what its opening or document control states for all of it."""
 
     title: str
     passages: list[Passage]
     findings: list[Finding]
     effective_date: datetime.date | None
+    audience: tuple[str, ...]
 
 
 def outline(
@@ -124,6 +128,8 @@ def _looks_like_heading(blocks: Sequence[Block], index: int, body: float) -> boo
     if len(text) > 100 or len(text.split()) > 12 or text.endswith((".", ",", ";")) or "\t" in text or "\n" in text:
         return False
     if text.rstrip(":").casefold() in _LABELS or (block.look.italic and block.look.grey) or text.startswith("["):
+        return False
+    if "caption" in block.style or _CAPTION.match(text):
         return False
     shouted = text.isupper() and len(text) > 3
     large = (block.look.size or 0.0) >= body + 1.5 > 1.5
@@ -203,6 +209,7 @@ class _Builder:
         passage = Passage((title,))
         passages = [passage]
         document_date = None
+        audience: tuple[str, ...] = ()
         headings = 0
         for index, block in enumerate(blocks):
             where = " > ".join(passage.path)
@@ -229,8 +236,10 @@ class _Builder:
                 continue
             if block.level is None or block.text:
                 self._add_text(block, passage)
+            opening = not headings or bool(_CONTROL.match(passage.path[-1]))
+            audience = audience or (audience_line(block.text) if opening else ())
             stated = effective_date(block.text, month_first=month_first)
-            if stated and (not headings or _CONTROL.match(passage.path[-1])):
+            if stated and opening:
                 document_date = max(filter(None, (document_date, stated)))
             elif stated and passage.effective_date is None:
                 passage.effective_date = stated
@@ -240,7 +249,7 @@ class _Builder:
         if not headings and full:
             fix = "Give its headings Word's styles Heading 1, 2, 3, so that answers can name the place."
             self._add("no_headings", title, "The whole document is one section.", fix)
-        return Outline(title, full, self._findings, document_date)
+        return Outline(title, full, self._findings, document_date, audience)
 
     def _heading(self, block: Block, where: str) -> str:
         text, holes = heading_without_gaps(" ".join(strip_notes(block.text).split()))
@@ -274,13 +283,27 @@ class _Builder:
             passage.left_out = passage.left_out or bool(holes)
             line = inline_notes(line, self._notes).strip()
             if not re.search(r"\w", line):
+                passage.rows_left_out = passage.rows_left_out or bool(block.cells)
                 continue
+            if block.cells:
+                passage.caption = None
+            else:
+                self._drop_lone_caption(passage)
+                passage.caption = len(passage.lines) if _CAPTION.match(line) else None
             if marker:
                 self._list_lines.append((len(passage.lines), depth))
             passage.lines.append(marker + line)
 
+    @staticmethod
+    def _drop_lone_caption(passage: Passage) -> None:
+        """A caption goes when every row of its table was left out."""
+        if passage.rows_left_out and passage.caption is not None and passage.caption == len(passage.lines) - 1:
+            del passage.lines[passage.caption]
+        passage.rows_left_out, passage.caption = False, None
+
     def _close(self, passages: Sequence[Passage], passage: Passage) -> None:
         """Indent the finished passage's list items, counted from its shallowest one, and note its parents' children."""
+        self._drop_lone_caption(passage)
         shallowest = min((depth for _, depth in self._list_lines), default=0)
         for line, depth in self._list_lines:
             passage.lines[line] = "  " * (depth - shallowest) + passage.lines[line]

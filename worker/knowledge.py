@@ -38,7 +38,8 @@ class Knowledge:
                 f"There is no folder {self._settings.policies_dir}. Create it and put the HR documents (.docx or .md) "
                 "in it, or name another one with policies_dir."
             )
-        self._follower.start()
+        # Beside the loading of the model, which takes as long.
+        threading.Thread(target=self._first, name="first index", daemon=True).start()
 
     def index(self) -> Index:
         """The newest index. The first call waits until the folder has been read once."""
@@ -51,18 +52,27 @@ class Knowledge:
         self._follower.stop()
         self._cache.close()
 
+    def _first(self) -> None:
+        try:
+            self._changed(self._follower.start())
+        except Exception as error:
+            self._fail(error)
+
     def _changed(self, library: Library) -> None:
         try:
             sections = library.sections
             before = self._index
             index = before.update(sections) if before else Index.build(sections, self._embedder, self._cache)
         except Exception as error:
-            log.error("the policy folder could not be indexed: %s", type(error).__name__)  # noqa: TRY400
-            self._failure = error
-            self._ready.set()
+            self._fail(error)
             return
         self._index = index
         self._ready.set()
         log.info("index %s: %d sections of %d documents", index.version, len(index), len(library.documents))
         for listener in self.listeners:
             listener(library, index)
+
+    def _fail(self, error: Exception) -> None:
+        log.error("the policy folder could not be indexed: %s", type(error).__name__)
+        self._failure = error
+        self._ready.set()

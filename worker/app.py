@@ -28,6 +28,10 @@ def make_worker(settings: Settings) -> Celery:
         outcome = answer_question(current.get(), identifier)
         log.info("question %s: %s after %.2f s", identifier, outcome, time.monotonic() - began)
 
+    @signals.worker_ready.connect(weak=False)
+    def ready(**_: Any) -> None:
+        current.get().bus.ready = True
+
     @signals.worker_shutdown.connect(weak=False)
     def stop(**_: Any) -> None:
         current.close()

@@ -29,9 +29,10 @@ class Runtime:
         self.bus = Answering(settings)
 
     def warm_up(self) -> None:
-        """Load the model now. Raises ModelError."""
+        """Load the model and the index now. Raises ModelError and PolicyError."""
         with self.serving.lease() as engine:
             log.info("serving %s with %d slots", engine.version.label, engine.slots)
+        self.knowledge.index()
 
     def close(self) -> None:
         self.bus.close_connection()

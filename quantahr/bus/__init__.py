@@ -16,6 +16,7 @@ Keys (all with the prefix `qhr:`; `{id}` is the question's id):
     waiting         sorted set of ids not yet started, by order of arrival
     arrivals        counter behind that order
     pending:{platform}    hash id → address: accepted, not yet delivered by the bot of that platform
+    worker:ready    exists while at least one worker is ready to answer
     delivering:{id} which bot process is delivering, with a short time to live
 """
 

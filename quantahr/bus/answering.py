@@ -71,6 +71,8 @@ class Answering:
         self._claims: dict[str, Claim] = {}
         self._lock = threading.Lock()
         self._ended = threading.Event()
+        self.ready = False
+        """Set once the model and the index are there: from then on the bots can see that somebody answers."""
         self._heart = threading.Thread(target=self._beat, name="leases", daemon=True)
         self._heart.start()
 
@@ -161,6 +163,8 @@ class Answering:
                 due = time.monotonic() + interval
 
     def _renew(self) -> None:
+        if self.ready:
+            self._redis.set(scripts.READY, "1", ex=max(10, self._settings.lease_seconds * 2))
         with self._lock:
             claims = list(self._claims.values())
         for claim in claims:

@@ -6,6 +6,7 @@ WAITING: Final = "qhr:waiting"
 ARRIVALS: Final = "qhr:arrivals"
 CANCELLED: Final = "qhr:cancelled"
 OUTBOX: Final = "qhr:outbox"
+READY: Final = "qhr:worker:ready"
 MODELS: Final = "qhr:models"
 ANNOUNCED: Final = 20
 """How many waiting askers are told their new position when a question starts."""

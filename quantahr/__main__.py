@@ -1,0 +1,5 @@
+"""`python -m quantahr` is the `quantahr` command."""
+
+from quantahr.cli import main
+
+main()

@@ -1,0 +1,5 @@
+"""The `quantahr` command."""
+
+from quantahr.cli.main import main
+
+__all__ = ["main"]

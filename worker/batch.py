@@ -13,9 +13,9 @@ from typing import Any
 
 from quantahr.errors import QuantaHRError
 from quantahr.messages import Final
-from quantahr.settings import Settings
+from quantahr.settings import Settings, load_secrets
 from worker.answering.pipeline import Answerer, Request
-from worker.engines.pick import load_engine
+from worker.engines.pick import open_engine
 from worker.knowledge import Knowledge
 from worker.serving import Serving
 
@@ -63,7 +63,7 @@ def run_batch(settings: Settings, questions: Path, out: Path, progress: Callable
     if done == len(asked):
         return 0
     knowledge = Knowledge(settings)
-    serving = Serving(lambda: load_engine(settings))
+    serving = Serving(lambda: open_engine(settings, load_secrets()))
     try:
         knowledge.start()
         answerer = Answerer(settings, knowledge.index, serving)

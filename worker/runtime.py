@@ -5,11 +5,11 @@ import threading
 from collections.abc import Callable
 
 from quantahr.bus import Answering
-from quantahr.settings import Settings
+from quantahr.settings import Settings, load_secrets
 from quantahr.store import Store
 from worker.answering.pipeline import Answerer
 from worker.engines.base import Engine
-from worker.engines.pick import load_engine
+from worker.engines.pick import open_engine
 from worker.knowledge import Knowledge
 from worker.serving import Serving
 
@@ -19,12 +19,12 @@ log = logging.getLogger(__name__)
 class Runtime:
     """Opened when a worker starts, closed when it ends."""
 
-    def __init__(self, settings: Settings, load: Callable[[Settings], Engine] = load_engine) -> None:
+    def __init__(self, settings: Settings, load: Callable[[], Engine] | None = None) -> None:
         self.settings = settings
         self.store = Store.open(settings)
         self.knowledge = Knowledge(settings)
         self.knowledge.start()
-        self.serving = Serving(lambda: load(settings))
+        self.serving = Serving(load or (lambda: open_engine(settings, load_secrets())))
         self.answerer = Answerer(settings, self.knowledge.index, self.serving)
         self.bus = Answering(settings)
 

@@ -94,8 +94,25 @@ class Conversation:
         Returns the question's id at once, or None if this event was delivered before.
         """
         identifier = question_id(incoming.platform, incoming.tenant, incoming.event)
+        try:
+            if not await self.accept(incoming, surface.address):
+                return None
+        except QueueError:
+            log.error("question %s was not accepted: Redis cannot be reached", identifier)  # noqa: TRY400
+            # Redis is away, so a redelivery cannot be recognised; saying so twice is better than silence.
+            self._spawn(surface.finish(Answer(identifier, Failed(code="unavailable", text=wording.UNREACHABLE))))
+            return identifier
+        self._spawn(self._deliver(incoming.platform, identifier, surface))
+        return identifier
+
+    async def accept(self, incoming: Incoming, address: Mapping[str, Any]) -> bool:
+        """Put a question into the queue, for a reader that follows the answer by itself.
+
+        An empty address says that nobody takes the delivery over after a crash. Returns False if this event was accepted
+        before. Raises QueueError, and then nothing was accepted.
+        """
         question = Question(
-            id=identifier,
+            id=question_id(incoming.platform, incoming.tenant, incoming.event),
             platform=incoming.platform,
             tenant=incoming.tenant,
             conversation=incoming.conversation,
@@ -106,16 +123,7 @@ class Conversation:
             roles=self.settings.roles_of(incoming.platform, incoming.user),
             asked_at=time.time(),
         )
-        try:
-            if not await self.bus.ask(question, surface.address):
-                return None
-        except QueueError:
-            log.error("question %s was not accepted: Redis cannot be reached", identifier)  # noqa: TRY400
-            # Redis is away, so a redelivery cannot be recognised; saying so twice is better than silence.
-            self._spawn(surface.finish(Answer(identifier, Failed(code="unavailable", text=wording.UNREACHABLE))))
-            return identifier
-        self._spawn(self._deliver(incoming.platform, identifier, surface))
-        return identifier
+        return await self.bus.ask(question, address)
 
     async def take_over(self, platform: Platform, surface_at: SurfaceFactory) -> int:
         """Continue deliveries that no process is working on (a bot died). Returns how many."""

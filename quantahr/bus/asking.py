@@ -61,6 +61,8 @@ class Asking:
     async def ask(self, question: Question, address: Address) -> bool:
         """Accept a question: from here on it ends in an answer or an apology.
 
+        With an empty address nobody else takes the delivery over.
+
         Returns False if this question is known already (the platform delivered its event again). Raises QueueError, and
         then nothing was accepted.
         """
@@ -74,7 +76,7 @@ class Asking:
         arguments = [
             question.id,
             question.model_dump_json(),
-            json.dumps(address),
+            json.dumps(address) if address else "",
             dump_event(Accepted()),
             self._settings.keep_answers_seconds,
         ]

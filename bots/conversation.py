@@ -108,8 +108,8 @@ class Conversation:
     async def accept(self, incoming: Incoming, address: Mapping[str, Any]) -> bool:
         """Put a question into the queue, for a reader that follows the answer by itself.
 
-        An empty address says that nobody takes the delivery over after a crash. Returns False if this event was accepted
-        before. Raises QueueError, and then nothing was accepted.
+        An empty address says that nobody takes the delivery over after a crash. Returns False if this event was
+        accepted before. Raises QueueError, and then nothing was accepted.
         """
         question = Question(
             id=question_id(incoming.platform, incoming.tenant, incoming.event),

@@ -117,6 +117,7 @@ class Teams(_Section):
 
 
 class Console(_Section):
+    enabled: bool = True
     host: str = "127.0.0.1"
     port: int = Field(default=8090, ge=0, le=65535)
 

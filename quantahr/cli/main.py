@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from quantahr.cli.stack import joined
 from quantahr.errors import QuantaHRError
 from quantahr.settings import Settings, load_settings
 
@@ -49,6 +50,39 @@ def main() -> None:
 def version() -> None:
     """Print the version."""
     out.print(installed_version("quantahr"))
+
+
+@app.command()
+def up(
+    question: Annotated[str | None, typer.Option("--ask", help="Ask this, print the answer and end.")] = None,
+    browser: Annotated[bool, typer.Option(help="Open the chat in the browser.")] = False,
+    config: Config = None,
+) -> None:
+    """Start everything on this machine (Redis, a worker, a chat) and talk to it; Ctrl-C ends everything."""
+    from quantahr.cli.talk import up as start
+
+    if not start(load_settings(config), out, question=question, browser=browser):
+        raise typer.Exit(1)
+
+
+@app.command()
+def ask(question: str, config: Config = None) -> None:
+    """Ask the workers that are running."""
+    from quantahr.cli.talk import ask as ask_running
+
+    if not ask_running(joined(load_settings(config)), question, out):
+        raise typer.Exit(1)
+
+
+@app.command()
+def bots(
+    only: Annotated[list[str] | None, typer.Option(help="slack, teams, console; else all configured.")] = None,
+    config: Config = None,
+) -> None:
+    """Run the bots: Slack, Teams and the console, whichever have credentials."""
+    from bots.run import run_bots
+
+    run_bots(load_settings(config), only=only or ())
 
 
 @app.command()

@@ -26,6 +26,14 @@ from quantahr.settings import Settings
 STOP_SECONDS = 12.0
 
 
+def joined(settings: Settings) -> Settings:
+    """The settings with the Redis of a demo that runs on this state folder, if there is one."""
+    note = settings.state_dir / "up.json"
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        return settings.model_copy(update={"redis_url": json.loads(note.read_text(encoding="utf-8"))["redis"]})
+    return settings
+
+
 class Stack:
     """Everything that `quantahr up` starts. A context manager: leaving it ends what was started."""
 

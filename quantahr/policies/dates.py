@@ -18,7 +18,8 @@ _DATE = (
     r"|" + _MONTH.format("month3") + r"\s+(?P<year3>\d{4}))(?!\d)"
 )
 _STATED = re.compile(
-    r"\b(?:effective|valid|in force|in effect|into force|into effect|applies|applicable|with effect|takes? effect|comes? into (?:force|effect))\b"
+    r"\b(?:effective|valid|in force|in effect|into force|into effect|applies|applicable|with effect|"
+    r"takes? effect|comes? into (?:force|effect))\b"
     r"(?:\s+(?:date|starting))?\s*:?\s*(?:(?:as )?(?:from|of|since|on|at)\b)?\s*:?\s*(?:the\s+)?" + _DATE,
     re.IGNORECASE,
 )

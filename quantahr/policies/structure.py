@@ -71,7 +71,7 @@ class Passage:
 
 @dataclass(frozen=True, slots=True)
 class Outline:
-    """A document divided: `effective_date` and `audience` are what its opening or document control states for all of it."""
+    """A document divided; `effective_date` and `audience` are what its opening or document control states."""
 
     title: str
     passages: list[Passage]

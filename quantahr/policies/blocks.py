@@ -69,7 +69,7 @@ def sentences(text: str) -> list[str]:
     for match in _BREAK.finditer(text):
         head = text[start : match.end(1)]
         follows = text[match.end()]
-        if _ABBREVIATION.search(head) or follows.islower():
+        if _ABBREVIATION.search(head[-12:]) or follows.islower():
             continue
         found.append(head)
         start = match.end()

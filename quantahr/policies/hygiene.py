@@ -16,30 +16,28 @@ _FILL_WORDS = (
     r"day|percentage|currency|text|hr|period|salary"
 )
 _UNIT = r"(?:days?|weeks?|months?|years?|hours?|%|percent|per cent|working|calendar|business|EUR|USD|GBP)"
-_BRACKETED = re.compile(
+_BRACKETED = (
     rf"\[(?!see\b|cf\b|sic\b|as amended)(?=[^\[\]]*\b(?:{_FILL_WORDS})\b)[^\[\]\n]{{1,120}}\](?!\()|\[\s*[●•…._]+\s*\]"
-    rf"|\[\s*[\d.,]+\s*\](?=\s*{_UNIT})|\[\s*[\w., -]{{0,30}}\s{_UNIT}\s*\]",
-    re.IGNORECASE,
+    rf"|\[\s*[\d.,]+\s*\](?=\s*{_UNIT})|\[\s*[\w., -]{{0,30}}\s{_UNIT}\s*\]"
 )
-_GAPS = (
-    re.compile(r"\{\{?[^{}\n]{1,200}\}?\}"),
-    _BRACKETED,
-    re.compile(rf"<<?(?!https?:|mailto:|/)(?=[^<>]*\b(?:{_FILL_WORDS})\b)[A-Za-z][^<>@\n]{{1,80}}>>?", re.IGNORECASE),
-    re.compile(
-        r"(?<!Article )(?<!Chapter )(?<!Annex )(?<!Title )(?<!Section )(?<!Part )(?<!Appendix )(?<!\w)"
-        r"(?:[Xx]{2,}|XX+(?:[./-]XX+)+)(?!\w)"
-    ),
-    re.compile(rf"(?<!\w)[XxYN](?= {_UNIT}\b)"),
-    re.compile(r"_{3,}|\.{6,}|…{2,}"),
-    re.compile(r"\b(?:TBC|TBD|TBA)\b|\?\?+"),
-    re.compile(
-        r"\b(?<!has )(?<!have )(?<!had )(?<!need )(?<!needs )(?<!ought )to be "
-        r"(?:confirmed|determined|decided|advised|completed by HR)\b(?=\s*(?:$|[.,;:)\]]))",
-        re.IGNORECASE,
-    ),
-    re.compile(
-        r"\b(?:click or tap|click here|tap here) to (?:enter|add|choose)\b[^.\n]*|\blorem ipsum\b", re.IGNORECASE
-    ),
+_ROMAN_AFTER = "".join(
+    f"(?<!{word} )" for word in ("Article", "Chapter", "Annex", "Title", "Section", "Part", "Appendix")
+)
+_GAP = re.compile(
+    "|".join(
+        (
+            r"\{\{?[^{}\n]{1,200}\}?\}",
+            f"(?i:{_BRACKETED})",
+            rf"(?i:<<?(?!https?:|mailto:|/)(?=[^<>]{{0,80}}\b(?:{_FILL_WORDS})\b)[A-Za-z][^<>@\n]{{1,80}}>>?)",
+            rf"{_ROMAN_AFTER}(?<!\w)(?=[\d./-]{{0,8}}[Xx]{{2}})[\dXx]+(?:[./-][\dXx]+)*(?!\w)",
+            rf"(?<!\w)[XxYN](?= {_UNIT}\b)",
+            r"_{3,}|\.{6,}|…{2,}",
+            r"\b(?:TBC|TBD|TBA)\b|\?\?+",
+            r"\b(?<!has )(?<!have )(?<!had )(?<!need )(?<!needs )(?<!ought )(?i:to be "
+            r"(?:confirmed|determined|decided|advised|completed by HR)\b)(?=\s*(?:$|[.,;:)\]]))",
+            r"(?i:\b(?:click or tap|click here|tap here) to (?:enter|add|choose)\b[^.\n]*|\blorem ipsum\b)",
+        )
+    )
 )
 
 _NOTE_TO = (
@@ -173,13 +171,8 @@ def without_guidance(text: str) -> tuple[str, list[str]]:
 
 
 def gaps(text: str) -> list[str]:
-    """The unfilled placeholders in `text`, in order, each once where rules overlap."""
-    spans: list[tuple[int, int]] = []
-    for pattern in _GAPS:
-        for match in pattern.finditer(text):
-            if not any(match.start() < end and start < match.end() for start, end in spans):
-                spans.append(match.span())
-    return [text[start:end] for start, end in sorted(spans)]
+    """The unfilled placeholders in `text`, in order."""
+    return [match.group() for match in _GAP.finditer(text)]
 
 
 def without_gaps(text: str) -> tuple[str, list[str]]:

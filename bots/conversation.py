@@ -87,6 +87,7 @@ class Conversation:
         self.bus = bus
         self.store = store
         self._deliveries: set[asyncio.Task[None]] = set()
+        self._delivering: set[str] = set()
 
     async def ask(self, incoming: Incoming, surface: Surface) -> str | None:
         """Accept a question and answer it on `surface`, in the background.
@@ -147,6 +148,16 @@ class Conversation:
         """The asker wants no more of this answer."""
         if await self.bus.stop(question, user):
             log.info("question %s was stopped by its asker", question)
+
+    async def stop_in(self, platform: Platform, user: str, here: Callable[[Mapping[str, Any]], bool]) -> bool:
+        """Stop what `user` is waiting for where `here` says so of the address. Returns False if there is nothing."""
+        waiting = [one.id for one in await self.bus.pending(platform) if here(one.address)]
+        stopped = [await self.bus.stop(question, user) for question in waiting]
+        return any(stopped)
+
+    async def ended(self, question: str) -> Final | Failed | None:
+        """How a question ended, to unfold its passages; None once that is no longer kept."""
+        return await self.bus.ended(question)
 
     async def feedback(
         self, question: str, user: str, rating: int, reasons: Sequence[str] = (), comment: str | None = None
@@ -218,8 +229,17 @@ class Conversation:
         task.add_done_callback(self._deliveries.discard)
 
     async def _deliver(self, platform: Platform, question: str, surface: Surface) -> None:
-        if not await self.bus.hold(question):
+        # The hold keeps other processes away; between accepting and holding, this one's own watch may look, too.
+        if question in self._delivering:
             return
+        self._delivering.add(question)
+        try:
+            if await self.bus.hold(question):
+                await self._see_through(platform, question, surface)
+        finally:
+            self._delivering.discard(question)
+
+    async def _see_through(self, platform: Platform, question: str, surface: Surface) -> None:
         keeper = asyncio.create_task(self._keep(question))
         try:
             end = await self._follow(platform, question, surface)

@@ -22,7 +22,7 @@ from quantahr import queue
 from quantahr.bus import scripts
 from quantahr.bus.answering import PASSING
 from quantahr.errors import QueueError
-from quantahr.messages import Accepted, Event, Failed, Platform, Question, dump_event, load_event
+from quantahr.messages import Accepted, Event, Failed, Final, Platform, Question, dump_event, load_event
 from quantahr.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -203,14 +203,21 @@ class Asking:
         await self._redis.expire(key, DELIVERY_SECONDS)
         return True
 
+    async def pending(self, platform: Platform) -> list[Pending]:
+        """Accepted questions of `platform` whose answers have not been delivered."""
+        kept = await self._redis.hgetall(scripts.pending_key(platform))
+        return [Pending(identifier.decode(), json.loads(address)) for identifier, address in kept.items()]
+
     async def abandoned(self, platform: Platform) -> list[Pending]:
-        """Accepted questions of `platform` that no bot process is delivering."""
-        found = []
-        for identifier, address in (await self._redis.hgetall(scripts.pending_key(platform))).items():
-            question = identifier.decode()
-            if not await self._redis.exists(scripts.delivering_key(question)):
-                found.append(Pending(question, json.loads(address)))
-        return found
+        """Those of them that no bot process is delivering."""
+        kept = await self.pending(platform)
+        return [one for one in kept if not await self._redis.exists(scripts.delivering_key(one.id))]
+
+    async def ended(self, question: str) -> Final | Failed | None:
+        """How a question ended, for as long as its answer is kept (`queue.keep_answers_seconds`); None after that."""
+        newest = await self._redis.xrevrange(scripts.answer_key(question), count=1)
+        event = load_event(newest[0][1][b"e"]) if newest else None
+        return event if isinstance(event, Final | Failed) else None
 
     async def once(self, name: str, seconds: int) -> bool:
         """True the first time in `seconds` that anyone asks for `name`: drops repeated events and clicks."""

@@ -38,6 +38,30 @@ REPLY_TOO_LATE: Final = "This question has been answered already."
 HR_ONLY: Final = "Only HR can answer these."
 CONSENT: Final = "HR will see this question and your name. Nobody else will."
 CLOSEST: Final = "Closest passages in the documents"
+CLOSEST_BUTTON: Final = "Closest passages"
+SOURCES: Final = "Sources"
+SHOW_SOURCES: Final = "Show sources"
+ASK_HUMAN: Final = "Ask a human"
+SEND_TO_HR: Final = "Send to HR"
+STOP: Final = "Stop"
+REPLY: Final = "Reply"
+HELPFUL: Final = "Good answer"
+UNHELPFUL: Final = "Bad answer"
+PASSAGES_GONE: Final = "I no longer have these passages. Ask the question again, and you can unfold them."
+ONLY_THE_ASKER: Final = "Only the person who asked can open this."
+NO_FILES: Final = (
+    "Thank you, but I cannot open files. Please type your question in your own words, and leave personal data out."
+)
+OFF_HERE: Final = "I do not answer in this channel. Write to me directly instead."
+NOTHING_TO_STOP: Final = "There is nothing to stop: I am not answering anything of yours at the moment."
+HR_ANSWERED: Final = "HR has answered your question"
+HELP: Final = (
+    "Type `/hr` and your question, in your own words; only you see the answer. For example: "
+    "`/hr how many days off do I get when I move house?`\n"
+    "`/hr stop` ends an answer that is on its way, `/hr help` shows this.\n"
+    "You can also write to me directly, or mention me in a channel. I answer from the company's HR documents, I am an AI "
+    "and can be wrong, and for anything personal or serious I tell you which human to talk to."
+)
 
 
 def waiting(position: int) -> str:

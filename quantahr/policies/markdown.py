@@ -17,6 +17,7 @@ _SETEXT = re.compile(r"^ {0,3}(=+|-{2,})\s*$")
 _ITEM = re.compile(r"^(\s*)([-*+]|\d{1,3}[.)]|[a-z][.)])\s+(.*)$")
 _RULE = re.compile(r"^ {0,3}(?:(?:-\s*){3,}|(?:\*\s*){3,}|(?:_\s*){3,})$")
 _DIVIDER = re.compile(r"^\s*\|?\s*:?-{2,}:?\s*(?:\|\s*:?-{2,}:?\s*)*\|?\s*$")
+_FENCE = re.compile(r"^\s*(?:```|~~~)")
 _PICTURE = re.compile(r"!\[[^\]]*\]\([^)]*\)")
 _NOTE = re.compile(r"^\[\^([^\]]+)\]:\s*(.*)$")
 
@@ -88,8 +89,14 @@ def _blocks(lines: list[str]) -> Iterator[Block]:
     while index < len(lines):
         line = lines[index].expandtabs(4).rstrip()
         following = lines[index + 1] if index + 1 < len(lines) else ""
-        if re.match(r"^\s*(```|~~~)", line) or not line.strip():
+        if not line.strip():
             yield from flush()
+        elif _FENCE.match(line):
+            yield from flush()
+            index += 1
+            while index < len(lines) and not _FENCE.match(lines[index]):
+                yield Block(tidy(lines[index]))
+                index += 1
         elif heading := _ATX.match(line):
             yield from flush()
             yield Block(inline(heading[2] or ""), level=len(heading[1]))

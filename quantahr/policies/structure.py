@@ -64,7 +64,6 @@ class Passage:
     effective_date: datetime.date | None = None
     pictures: bool = False
     left_out: bool = False
-    children: bool = False
     caption: int | None = None
     rows_left_out: bool = False
 
@@ -225,7 +224,7 @@ class _Builder:
                 headings += 1
                 stack = [(level, text) for level, text in stack if level < block.level]
                 stack.append((block.level, self._heading(block, where)))
-                self._close(passages, passage)
+                self._close(passage)
                 passage = Passage(tuple(text for _, text in stack if text) or (title,))
                 passages.append(passage)
                 self._mark(block, passage)
@@ -243,7 +242,7 @@ class _Builder:
                 document_date = max(filter(None, (document_date, stated)))
             elif stated and passage.effective_date is None:
                 passage.effective_date = stated
-        self._close(passages, passage)
+        self._close(passage)
         self._empty(passages)
         full = [passage for passage in passages if passage.lines]
         if not headings and full:
@@ -301,16 +300,13 @@ class _Builder:
             del passage.lines[passage.caption]
         passage.rows_left_out, passage.caption = False, None
 
-    def _close(self, passages: Sequence[Passage], passage: Passage) -> None:
-        """Indent the finished passage's list items, counted from its shallowest one, and note its parents' children."""
+    def _close(self, passage: Passage) -> None:
+        """Indent the finished passage's list items, counted from its shallowest one."""
         self._drop_lone_caption(passage)
         shallowest = min((depth for _, depth in self._list_lines), default=0)
         for line, depth in self._list_lines:
             passage.lines[line] = "  " * (depth - shallowest) + passage.lines[line]
         self._list_lines = []
-        for other in passages:
-            if len(other.path) < len(passage.path) and passage.path[: len(other.path)] == other.path:
-                other.children = True
 
     def _mark(self, block: Block, passage: Passage) -> None:
         where = " > ".join(passage.path)
@@ -319,13 +315,14 @@ class _Builder:
             self._report(mark, where, _MARKS[mark], _FIXES[mark])
 
     def _empty(self, passages: Sequence[Passage]) -> None:
+        parents = {passage.path[:depth] for passage in passages for depth in range(1, len(passage.path))}
         for passage in passages:
             where = " > ".join(passage.path)
             if passage.lines:
                 continue
             if passage.pictures:
                 self._add("image_only", where, "The section has only a picture, which cannot be read.", _FIXES["image"])
-            elif passage is not passages[0] and not passage.children and not passage.left_out:
+            elif passage is not passages[0] and passage.path not in parents and not passage.left_out:
                 self._add("empty_section", where, "No text stands under this heading.", "Write the text or delete it.")
 
     def _report_gaps(self, holes: Sequence[str], where: str) -> None:

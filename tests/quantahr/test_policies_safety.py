@@ -14,11 +14,11 @@ import docx
 import pytest
 
 from quantahr.errors import PolicyError
-from quantahr.policies import load_document, load_folder
-from quantahr.policies import safety
+from quantahr.policies import load_document, load_folder, safety
 
 DocxOf = Callable[..., Path]
-BODY = '<w:p><w:pPr><w:pStyle w:val="Heading1"/></w:pPr><w:r><w:t>Leave</w:t></w:r></w:p><w:p><w:r><w:t>25 days.</w:t></w:r></w:p>'
+BODY = """<w:p><w:pPr><w:pStyle w:val="Heading1"/></w:pPr><w:r><w:t>Leave</w:t></w:r></w:p>
+<w:p><w:r><w:t>25 days.</w:t></w:r></w:p>"""
 RELATION = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
 MEMORY = 512 * 2**20
 
@@ -90,10 +90,8 @@ def test_every_single_damaged_byte_ends_in_sections_or_one_clear_error(docx_of: 
         damaged = bytearray(whole)
         damaged[position] ^= 0xFF
         path.write_bytes(damaged)
-        try:
-            load_document(path)
-        except PolicyError as error:
-            assert "Leave.docx" in str(error)
+        library = load_folder(path.parent)
+        assert len(library.documents) + len(library.findings) == 1
 
 
 def test_macros_are_refused_by_name_and_by_content(docx_of: DocxOf, tmp_path: Path) -> None:
@@ -215,7 +213,7 @@ def test_a_file_that_may_not_be_opened_is_named(docx_of: DocxOf, monkeypatch: py
         raise PermissionError(13, "denied")
 
     path = docx_of(BODY)
-    monkeypatch.setattr(safety.os, "open", forbidden)
+    monkeypatch.setattr(os, "open", forbidden)
     assert "may not be read" in refusal(path)
 
 
@@ -241,10 +239,8 @@ def test_a_file_that_grows_while_it_is_read_is_tried_again(docx_of: DocxOf, monk
                 return descriptor
 
             with monkeypatch.context() as patch:
-                patch.setattr(
-                    safety.os, "fstat", lambda descriptor: os.stat_result((0o100644, 0, 0, 1, 0, 0, 1000, 0, 0, 0))
-                )
-                patch.setattr(safety.os, "open", growing)
+                patch.setattr(os, "fstat", lambda descriptor: os.stat_result((0o100644, 0, 0, 1, 0, 0, 1000, 0, 0, 0)))
+                patch.setattr(os, "open", growing)
                 return once(file, name)
         return once(file, name)
 

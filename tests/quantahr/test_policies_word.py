@@ -58,7 +58,8 @@ def test_headings_become_paths_and_the_opening_stands_under_the_title(docx_of: D
 def test_a_style_of_the_companys_own_based_on_a_localised_heading_is_a_heading(docx_of: DocxOf) -> None:
     styles = (
         '<w:style w:type="paragraph" w:styleId="berschrift1"><w:name w:val="Überschrift 1"/></w:style>'
-        '<w:style w:type="paragraph" w:styleId="Firma"><w:name w:val="Firma"/><w:basedOn w:val="berschrift1"/></w:style>'
+        '<w:style w:type="paragraph" w:styleId="Firma"><w:name w:val="Firma"/>'
+        '<w:basedOn w:val="berschrift1"/></w:style>'
     )
     body = p("Urlaub", "Firma") + p("28 Tage.") + p("Krank", properties='<w:outlineLvl w:val="1"/>') + p("Anrufen.")
     assert texts(load_document(docx_of(body, styles=styles))) == {
@@ -240,7 +241,10 @@ def test_text_boxes_controls_links_and_breaks_are_read_once(docx_of: DocxOf) -> 
     both += f"<mc:Fallback><w:pict><v:textbox>{box}</v:textbox></w:pict></mc:Fallback></mc:AlternateContent>"
     body = p("Help", "Heading1") + f"<w:p><w:r><w:t>Ring us.</w:t></w:r><w:r>{both}</w:r></w:p>"
     body += f"<w:sdt><w:sdtContent>{p('In a control.')}</w:sdtContent></w:sdt>"
-    body += "<w:p><w:hyperlink><w:r><w:t>See Harbour</w:t></w:r></w:hyperlink><w:r><w:tab/><w:t>now.</w:t><w:br/><w:t>Thanks.</w:t></w:r></w:p>"
+    body += (
+        "<w:p><w:hyperlink><w:r><w:t>See Harbour</w:t></w:r></w:hyperlink>"
+        "<w:r><w:tab/><w:t>now.</w:t><w:br/><w:t>Thanks.</w:t></w:r></w:p>"
+    )
     expected = "Ring us.\nHotline 4400.\nIn a control.\nSee Harbour now.\nThanks."
     assert texts(load_document(docx_of(body)))[("Help",)] == expected
 

@@ -1,0 +1,173 @@
+"""One training run from configuration to run folder: read, schedule, train with checkpoints, export, manifest.
+
+The run's id is a hash of data, configuration and base. The same inputs give the same id, resume each other's checkpoints
+and land in the same folder; anything else is another run. The folder's manifest is written last.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from training.checkpoints import MANIFEST, Checkpoints, verify, write_manifest
+from training.config import QloraConfig, warnings_for
+from training.dataset.alpaca import read_alpaca
+from training.dataset.example import Encoder
+from training.dataset.material import Material
+from training.dataset.schedule import Schedule, build_schedule
+from training.uploads import open_place
+
+RUNS = Path("runs")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything that is known before the first step. `tokenizer` is the base's."""
+
+    config: QloraConfig
+    run_id: str
+    base: str
+    tokenizer: Any
+    materials: tuple[Material, ...]
+    schedule: Schedule
+    warnings: tuple[str, ...]
+
+    @property
+    def folder_name(self) -> str:
+        return f"{self.config.model.name}-{self.run_id}"
+
+    def facts(self) -> dict[str, Any]:
+        """What the run folder and the manifest say of the data: counts and hashes, no text."""
+        return {
+            "datasets": [
+                {
+                    "type": material.name,
+                    "fingerprint": material.fingerprint(),
+                    "passages": len(material.passages),
+                    "questions": len(material.asks),
+                    "held_out_questions": len(material.held_out),
+                    "ready_rows": len(material.ready),
+                }
+                for material in self.materials
+            ],
+            "seen": {name: times_seen(self.schedule, name) for name in dict.fromkeys(m.name for m in self.materials)},
+            "kinds": {f"{name}/{kind}": count for (name, kind), count in sorted(self.schedule.kinds.items())},
+            "dropped": dict(sorted(self.schedule.dropped.items())),
+        }
+
+
+def read_materials(config: QloraConfig, *, root: Path = Path()) -> tuple[Material, ...]:
+    """The datasets, in the configuration's order."""
+    materials = []
+    for dataset in config.datasets:
+        if dataset.type == "alpaca":
+            materials.append(read_alpaca(dataset, root=root))
+        else:
+            from training.dataset.policies import read_policies
+
+            materials.append(read_policies(dataset, root=root))
+    return tuple(materials)
+
+
+def make_plan(config: QloraConfig, *, state_dir: Path, root: Path = Path(), max_steps: int | None = None) -> Plan:
+    """Reads the data and lays out every step. `max_steps` replaces the configured number."""
+    from training.base import base_identity, load_tokenizer
+
+    if max_steps is not None:
+        config = config.model_copy(update={"training": config.training.model_copy(update={"max_steps": max_steps})})
+    materials = read_materials(config, root=root)
+    tokenizer = load_tokenizer(config, state_dir)
+    encoder = Encoder(tokenizer)
+    schedule = build_schedule(materials, config.training, encoder, max_tokens=config.model.max_sequence_length)
+    base = base_identity(config, state_dir)
+    parts = [config.fingerprint(), base, *(material.fingerprint() for material in materials)]
+    run_id = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
+    warnings = warnings_for(config, chat_template=encoder.has_template)
+    return Plan(config, run_id, base, tokenizer, materials, schedule, tuple(warnings))
+
+
+def times_seen(schedule: Schedule, dataset: str) -> dict[str, float]:
+    """How often a passage or section of a dataset is seen in the run: the least, the mean and the most."""
+    counts = [count for (name, _), count in schedule.seen.items() if name == dataset]
+    if not counts:
+        return {"sources": 0, "least": 0, "mean": 0.0, "most": 0}
+    mean = round(sum(counts) / len(counts), 1)
+    return {"sources": len(counts), "least": min(counts), "mean": mean, "most": max(counts)}
+
+
+def execute(
+    plan: Plan,
+    *,
+    state_dir: Path,
+    out: Path | None = None,
+    resume: bool = False,
+    on_step: Callable[[Any], None],
+    say: Callable[[str], None],
+) -> Path:
+    """Trains, exports and returns the run folder: adapter/, adapter.gguf, config.json, dataset.json, curve.json and
+    curve.png, manifest.json.
+
+    `resume` continues from this run's newest checkpoint, here or (resume_from_uploads) where they are uploaded; a
+    finished run is returned as it is. Without it the run starts at its first step.
+    """
+    training = plan.config.training
+    folder = out or RUNS / plan.folder_name
+    if resume and verify(folder, plan.run_id):
+        say("This run is finished: same data, configuration and base. Change one of them, or leave out --resume.")
+        return folder
+
+    from training.base import load_base
+    from training.trainer import TrainingState, train
+
+    uploads = open_place(training.upload_to) if training.upload_to else None
+    (folder / MANIFEST).unlink(missing_ok=True)
+    if not resume:
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    checkpoints = Checkpoints(folder / "checkpoints", plan.run_id, limit=training.save_total_limit, uploads=uploads)
+    state: TrainingState | None = None
+    if resume:
+        state = checkpoints.latest(from_uploads=training.resume_from_uploads)
+        say(f"Continuing after step {state.step}." if state else "No checkpoint of this run: starting at step 1.")
+    base = load_base(plan.config, state_dir)
+    for note in base.notes:
+        say(note)
+
+    def save(saved: TrainingState) -> None:
+        checkpoints.save(saved)
+        say(f"Checkpoint after step {saved.step} saved{' and uploaded' if uploads else ''}.")
+
+    final = train(base, plan.schedule.steps, training, resume=state, on_step=on_step, on_save=save, say=say)
+    _export(plan, base, final.curve, folder, say)
+    if uploads:
+        files = [path for path in folder.rglob("*") if path.is_file() and "checkpoints" not in path.parts]
+        for path in sorted(files, key=lambda path: path.name == MANIFEST):
+            uploads.put(path, f"{plan.run_id}/result/{path.relative_to(folder).as_posix()}")
+    return folder
+
+
+def _export(plan: Plan, base: Any, curve: Sequence[Any], folder: Path, say: Callable[[str], None]) -> None:
+    from quantahr.errors import ModelError
+    from training.export import export_gguf, result_facts, save_adapter, write_curve
+
+    folder.mkdir(parents=True, exist_ok=True)
+    save_adapter(base.model, folder / "adapter", base_name=plan.config.model.base_llm_model)
+    try:
+        target = folder / "adapter.gguf"
+        export_gguf(
+            folder / "adapter", target, model_config=base.model.config, name=f"{plan.config.model.name}-{plan.run_id}"
+        )
+    except ModelError as error:
+        say(str(error))
+    settings = plan.config.model_dump(mode="json", exclude_none=True)
+    (folder / "config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+    (folder / "dataset.json").write_text(json.dumps(plan.facts(), indent=2) + "\n", encoding="utf-8")
+    write_curve(curve, folder, title=plan.config.model.name)
+    facts = result_facts(settings, curve)
+    write_manifest(
+        folder,
+        {"run_id": plan.run_id, "base": plan.base, "dtype": base.dtype, "device": base.device, **facts},
+        without="checkpoints",
+    )

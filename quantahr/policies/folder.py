@@ -13,7 +13,7 @@ from pathlib import Path
 from quantahr.errors import PolicyError
 from quantahr.policies.dates import audience_in, combined_audience, folder_audience, plain_date, roles
 from quantahr.policies.markdown import read_markdown
-from quantahr.policies.model import Document, Finding, Library, Section, make_section
+from quantahr.policies.model import ROLES, Document, Finding, Library, Section, make_section
 from quantahr.policies.safety import clean_package, read_stable
 from quantahr.policies.structure import Outline, outline
 
@@ -89,6 +89,9 @@ def _document(
     if disagree:
         detail = f"The document says {', '.join(stated)}; its folder stands for {', '.join(audience)}, which was used."
         findings.append(Finding(name, "audience", "", detail, "Move the document, or change its audience property."))
+    if unknown := [role for role in audience if role not in ROLES]:
+        detail = f"Nobody has the role {', '.join(unknown)}, so it shows the document to nobody."
+        findings.append(Finding(name, "audience", "", detail, f"Use one of: {', '.join(ROLES)}."))
     document_date = plain_date(date, month_first=month_first) or divided.effective_date
     sections: list[Section] = []
     known: set[str] = set()

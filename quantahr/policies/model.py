@@ -18,6 +18,9 @@ from functools import cached_property
 EVERYONE = ("employee",)
 """The audience of a document that states none."""
 
+ROLES = ("employee", "manager", "hr", "admin")
+"""The roles that a document can be written for."""
+
 KINDS: dict[str, tuple[str, str]] = {
     "placeholder": ("placeholder", "placeholders"),
     "guidance": ("template guidance text", "template guidance texts"),

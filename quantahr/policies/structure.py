@@ -44,6 +44,8 @@ _BULLET = re.compile(r"^(?:[•·▪◦‣●○■□➢✓*]|[–—-])\s+(?=\
 _CONTROL = re.compile(
     r"^document (?:control|information|details|history|properties)|^version(?: history| control)?$|^revision", re.I
 )
+MAX_FINDINGS = 1000
+"""Findings per document: what is left of a template after that many is not read one by one."""
 _FIXES = {
     "hidden_text": "Make the text visible, or delete it.",
     "tracked_changes": "Accept or reject the changes in Word (Review), then save.",
@@ -337,7 +339,8 @@ class _Builder:
             self._add(kind, where, detail, fix)
 
     def _add(self, kind: str, where: str, detail: str, fix: str) -> None:
-        self._findings.append(Finding(self._name, kind, where, detail, fix))
+        if len(self._findings) < MAX_FINDINGS:
+            self._findings.append(Finding(self._name, kind, where, detail, fix))
 
 
 def _quote(text: str) -> str:

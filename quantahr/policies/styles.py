@@ -95,6 +95,7 @@ class StyleSheet:
     def __init__(self, root: etree._Element | None) -> None:
         self._elements: dict[str, etree._Element] = {}
         self._resolved: dict[str, Style] = {}
+        self._paragraphs: dict[str, Style] = {}
         self._default_id = ""
         self._base = Look()
         self.language = ""
@@ -111,8 +112,11 @@ class StyleSheet:
 
     def paragraph(self, style_id: str | None) -> Style:
         """The style of a paragraph; without an id, the document's default. Its look includes the document defaults."""
-        style = self._resolve(style_id or self._default_id, 0)
-        return replace(style, look=style.look.over(self._base))
+        identity = style_id or self._default_id
+        if identity not in self._paragraphs:
+            style = self._resolve(identity, 0)
+            self._paragraphs[identity] = replace(style, look=style.look.over(self._base))
+        return self._paragraphs[identity]
 
     def character(self, style_id: str | None) -> Style:
         """A character style; its look holds only what it says itself."""

@@ -321,6 +321,12 @@ def test_who_may_see_a_document(
     assert {section.audience for section in document.sections} == {audience}
 
 
+def test_a_role_that_nobody_has_is_reported(docx_of: DocxOf) -> None:
+    document = load_document(docx_of(p("Pay", "Heading1") + p("Monthly."), keywords="audience: directors"))
+    assert document.sections[0].audience == ("director",)
+    assert kinds(document) == ["audience"]
+
+
 def test_a_document_made_with_word_features_of_python_docx_is_read(tmp_path: Path) -> None:
     document = docx.Document()
     document.add_heading("Leave", 0)

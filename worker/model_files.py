@@ -5,6 +5,7 @@ what an answer waits for. So it is rewritten once as Q8_0: that loses nothing (e
 seconds, and needs no llama.cpp tool. benchmarks/RESULTS.md has the measurement behind the choice.
 """
 
+import contextlib
 import os
 from pathlib import Path
 from typing import Any
@@ -86,7 +87,8 @@ def requantize(source: Path, target: Path, kind: str, source_hash: str) -> None:
             "there, or name another `state_dir`."
         ) from error
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # there is nothing to remove where nothing could be written
+            partial.unlink()
 
 
 def _float32() -> Any:

@@ -145,8 +145,8 @@ class Answering:
                 with cast(Any, self._redis).pubsub(ignore_subscribe_messages=True) as listener:
                     listener.subscribe(scripts.CANCELLED)
                     self._listen(listener, interval)
-            except redis.RedisError:
-                log.warning("Redis cannot be reached; leases are renewed as soon as it is back")
+            except Exception as error:  # whatever it was, a worker without this thread would answer nothing to its end
+                log.warning("leases cannot be renewed (%s); trying again", type(error).__name__)
                 self._ended.wait(0.2)
 
     def _listen(self, listener: Any, interval: float) -> None:
@@ -173,12 +173,17 @@ class Answering:
                 claim.stop()
 
 
+def tcp_options(url: str) -> dict[str, Any]:
+    """What makes a dead peer noticed; a unix socket neither needs nor takes it."""
+    return {} if url.startswith("unix:") else {"socket_keepalive": True}
+
+
 def connect(url: str) -> "redis.Redis":
     """A synchronous client that rides out a restart of Redis (about ten seconds) before it gives up."""
     return redis.Redis.from_url(
         url,
         socket_timeout=5,
-        socket_keepalive=True,
+        **tcp_options(url),
         health_check_interval=15,
         retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=1.0), 15),
         retry_on_error=list(PASSING),

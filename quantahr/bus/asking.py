@@ -20,7 +20,7 @@ from kombu.exceptions import OperationalError
 
 from quantahr import queue
 from quantahr.bus import scripts
-from quantahr.bus.answering import PASSING
+from quantahr.bus.answering import PASSING, tcp_options
 from quantahr.errors import QueueError
 from quantahr.messages import Accepted, Event, Failed, Final, Platform, Question, dump_event, load_event
 from quantahr.settings import Settings
@@ -53,7 +53,7 @@ class Asking:
         self._redis: Any = redis.asyncio.Redis.from_url(
             settings.redis_url,
             socket_timeout=None,
-            socket_keepalive=True,
+            **tcp_options(settings.redis_url),
             health_check_interval=15,
             max_connections=10_000,
         )

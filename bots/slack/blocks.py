@@ -141,7 +141,7 @@ def escalation_blocks(escalation: str, user: str, text: str) -> list[Block]:
     """A question as HR's channel sees it."""
     return [
         _section(f"<@{user}> asks for a human:"),
-        *[_section(_quote(piece)) for piece in split(escape(text), SECTION - 400)][:40],
+        *[_section(_quote(piece)) for piece in split(escape(text), SECTION - 400)][:4],
         {"type": "actions", "elements": [_button(REPLY, wording.REPLY, escalation)]},
     ]
 
@@ -150,7 +150,7 @@ def answered_blocks(user: str, text: str, by: str) -> list[Block]:
     """The same once HR has replied."""
     return [
         _section(f"<@{user}> asked for a human:"),
-        *[_section(_quote(piece)) for piece in split(escape(text), SECTION - 400)][:40],
+        *[_section(_quote(piece)) for piece in split(escape(text), SECTION - 400)][:4],
         _context(f"Answered by <@{by}>."),
     ]
 
@@ -159,7 +159,7 @@ def hr_reply_blocks(question: str, text: str, by: str) -> list[Block]:
     """HR's reply as the employee sees it."""
     return [
         _section(f"*{wording.HR_ANSWERED}* (<@{by}>):"),
-        *[_section(_quote(piece)) for piece in split(escape(question), SECTION - 400)][:10],
+        *[_section(_quote(piece)) for piece in split(escape(question), SECTION - 400)][:3],
         *[_section(piece) for piece in split(escape(text), SECTION)],
     ]
 

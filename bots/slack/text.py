@@ -43,7 +43,7 @@ def split(text: str, limit: int, first: int | None = None) -> list[str]:
     pieces: list[str] = []
     room = limit if first is None else first
     while len(text) > room:
-        cut = max((text.rfind(mark, room // 2, room - len(mark) + 1) + len(mark.rstrip()) for mark in _BOUNDARIES[:3]))
+        cut = max(text.rfind(mark, room // 2, room - len(mark) + 1) + len(mark.rstrip()) for mark in _BOUNDARIES[:3])
         if cut <= room // 2:
             space = text.rfind(" ", 1, room)
             cut = space if space > 0 else room

@@ -1,0 +1,1 @@
+"""What happens in Slack: messages, mentions, an opened conversation."""

@@ -1,7 +1,7 @@
 """Policies: a folder of Word and Markdown documents becomes sections to answer from and findings for HR to mend.
 
 A file is made safe (`safety`), read into blocks (`word`, `markdown`, with `styles`, `numbering`, `tables`), cleaned and
-divided (`hygiene`, `structure`, `dates`), and collected into a library (`folder`) that can follow it (`follow`).
+divided (`hygiene`, `structure`, `dates`), collected into a library (`folder`, `conflicts`), and followed (`follow`).
 """
 
 from quantahr.policies.folder import load_document, load_folder

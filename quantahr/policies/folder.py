@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from quantahr.errors import PolicyError
+from quantahr.policies.conflicts import contradictions
 from quantahr.policies.dates import audience_in, combined_audience, folder_audience, plain_date, roles
 from quantahr.policies.markdown import read_markdown
 from quantahr.policies.model import ROLES, Document, Finding, Library, Section, make_section
@@ -126,7 +127,10 @@ def load_folder(root: Path) -> Library:
 
 
 def assemble(documents: Sequence[Document], findings: Sequence[Finding]) -> Library:
-    """The library of these documents, sorted by name; the second of two identical files is left out and reported."""
+    """The library of these documents, sorted by name, with what only shows when they are seen together.
+
+    The second of two identical files is left out and reported; so are sentences that contradict another document's.
+    """
     kept: dict[tuple[str, tuple[str, ...]], Document] = {}
     findings = list(findings)
     for document in sorted(documents, key=lambda document: document.name):
@@ -135,6 +139,7 @@ def assemble(documents: Sequence[Document], findings: Sequence[Finding]) -> Libr
         if first is not document:
             detail = f"The same file as {first.name}, which is used."
             findings.append(Finding(document.name, "duplicate", "", detail, "Keep one of the two."))
+    findings += contradictions([section for document in kept.values() for section in document.sections])
     return Library(tuple(kept.values()), tuple(sorted(findings, key=lambda finding: finding.document)))
 
 

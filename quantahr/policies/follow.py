@@ -114,7 +114,9 @@ class LibraryFollower:
         for path in policy_files(self._root):
             name = path.relative_to(self._root).as_posix()
             known[name] = self._read(path, name, self._known.get(name))
-        self._known = known
+        before, self._known = self._known, known
+        if known.keys() == before.keys() and all(known[name] is before[name] for name in known):
+            return self._library
         documents = [item.document for item in known.values() if item.document is not None]
         return assemble(documents, [item.finding for item in known.values() if item.finding is not None])
 

@@ -83,7 +83,7 @@ class Document:
 
 @dataclass(frozen=True)
 class Library:
-    """All documents of a folder, sorted by name, and the findings that belong to no readable document."""
+    """All documents of a folder, sorted by name, and the findings about files not in it or about several documents."""
 
     documents: tuple[Document, ...]
     findings: tuple[Finding, ...]
@@ -101,7 +101,7 @@ class Library:
 
     @property
     def all_findings(self) -> tuple[Finding, ...]:
-        """The findings of unreadable files, then those of each document."""
+        """The findings of the folder, then those of each document."""
         return self.findings + tuple(finding for document in self.documents for finding in document.findings)
 
 

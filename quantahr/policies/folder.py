@@ -31,11 +31,18 @@ def load_document(path: Path, *, root: Path | None = None) -> Document:
     name = path.relative_to(root).as_posix() if root is not None else path.name
     _refuse_kind(path, name)
     data = read_stable(path, name=name, root=root or path.parent)
-    return parse_document(name, data)
+    try:
+        return _parse(name, data)
+    except PolicyError:
+        raise
+    except Exception as error:
+        # What a damaged file can set off inside XML and zip libraries has no end; it must not take the folder with it.
+        cause = type(error).__name__
+        raise PolicyError(f"{name} is damaged inside ({cause}). Open it in Word and save it again as .docx.") from None
 
 
-def parse_document(name: str, data: bytes) -> Document:
-    """The document with these bytes; `name` is its path relative to the policy folder and decides format and folder."""
+def _parse(name: str, data: bytes) -> Document:
+    """The document with these bytes; `name` decides its format."""
     if name.lower().endswith(".docx"):
         return _from_word(name, data)
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
@@ -56,7 +63,7 @@ def _from_word(name: str, data: bytes) -> Document:
     from quantahr.policies.word import read_word
 
     package = clean_package(data, name)
-    content = read_word(package, name)
+    content = read_word(package)
     title = content.core_title.strip()
     if title.lower() in _NO_TITLE or re.match(r"microsoft word - ", title, re.IGNORECASE):
         title = ""
@@ -162,6 +169,9 @@ def policy_files(root: Path) -> Iterator[Path]:
         raise PolicyError(f"There is no policy folder at {root}. Create it, or set the right folder.") from None
     except PermissionError:
         raise PolicyError(f"The policy folder {root} may not be read. Give this program read permission.") from None
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else "unknown reason"
+        raise PolicyError(f"The policy folder {root} cannot be listed ({reason}). Check the disk or drive.") from None
     for folder, folders, files in os.walk(root):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):

@@ -13,7 +13,6 @@ from typing import Any
 import docx
 from lxml import etree
 
-from quantahr.errors import PolicyError
 from quantahr.policies.blocks import Block, note_character, tidy
 from quantahr.policies.numbering import Numbering
 from quantahr.policies.safety import Package
@@ -55,21 +54,16 @@ class _Collected:
     contents: bool = False
 
 
-def read_word(package: Package, name: str) -> WordContent:
-    """The content of a cleaned package. Raises PolicyError when the XML inside is damaged."""
-    try:
-        document = docx.Document(io.BytesIO(package.data))
-        related = {relation.reltype: relation.target_part for relation in document.part.rels.values()}
-        reader = _Reader(related)
-        blocks = list(reader.blocks(document.element.body))
-        properties = document.core_properties
-        keywords = "; ".join(filter(None, (properties.keywords, properties.category)))
-        title = properties.title or ""
-        custom = _custom_properties(document.part.package)
-    except (etree.XMLSyntaxError, KeyError, ValueError, AttributeError, TypeError) as error:
-        raise PolicyError(
-            f"{name} is damaged inside ({type(error).__name__}). Open it in Word and save it again as .docx."
-        ) from None
+def read_word(package: Package) -> WordContent:
+    """The content of a cleaned package. Raises whatever python-docx or lxml make of damaged XML."""
+    document = docx.Document(io.BytesIO(package.data))
+    related = {relation.reltype: relation.target_part for relation in document.part.rels.values()}
+    reader = _Reader(related)
+    blocks = list(reader.blocks(document.element.body))
+    properties = document.core_properties
+    keywords = "; ".join(filter(None, (properties.keywords, properties.category)))
+    title = properties.title or ""
+    custom = _custom_properties(document.part.package)
     return WordContent(blocks, reader.notes, title, keywords, custom, reader.styles.language)
 
 

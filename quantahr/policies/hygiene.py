@@ -47,7 +47,8 @@ _NOTE_TO = (
 )
 _GUIDANCE_START = re.compile(rf"^[\[({{*\s]*(?:{_NOTE_TO})\b(?:\s*[:–—-]|\s+(?:for|to) hr\b|\s*\()", re.IGNORECASE)
 _GUIDANCE_SAYS = re.compile(
-    r"\b(?:delete|remove)\b.{0,80}\bbefore (?:publi\w+|issu\w+|you publish|circulat\w+|distribut\w+|use)\b"
+    r"\b(?:delete|remove)\b.{0,80}\bbefore (?:publi\w+|issu\w+|you publish|circulat\w+|distribut\w+)"
+    r"(?=\s*(?:[.,;:–—)\]-]|$|this\b|the (?:policy|document|handbook|template)\b))"
     r"|\b(?:delete|remove) (?:this|these) (?:notes?|guidance|box|boxes|paragraphs?|texts?|instructions?|pages?)\b"
     r"|\b(?:delete|amend|adapt|edit) (?:as|where|if) (?:appropriate|necessary|applicable|required)\b"
     r"|\b(?:adapt|customi[sz]e|tailor|amend|edit) this (?:template|sample|model|policy template)\b"
@@ -56,7 +57,9 @@ _GUIDANCE_SAYS = re.compile(
     re.IGNORECASE,
 )
 _GUIDANCE_OPEN = re.compile(rf"^\[\s*(?:{_NOTE_TO}|note|optional|delete|hr)\b", re.IGNORECASE)
-_GUIDANCE_STYLE = re.compile(r"guidance|instruction|drafting|template (?:note|hint|text)|help ?text|author note")
+_GUIDANCE_STYLE = re.compile(
+    r"guidance|drafting|template (?:note|hint|text)|(?:^|/ )instructions?\b|help ?text|author note"
+)
 _GUIDANCE_HEADING = re.compile(
     rf"^(?:(?:how to use|about|using) this (?:template|document)|template instructions?|{_NOTE_TO})$"
     r"|^guidance (?:for|to) (?:hr|template users?|authors?|editors?)\b",

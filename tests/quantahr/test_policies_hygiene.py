@@ -102,6 +102,8 @@ def test_delete_in_a_policy_is_not_guidance() -> None:
     for text in (
         "Delete personal data after six months.",
         "Remove your badge before you leave.",
+        "Remove rings before use.",
+        "Delete names before publishing photographs.",
         "Note: ring by nine.",
     ):
         assert without_guidance(text) == (text, [])

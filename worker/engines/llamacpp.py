@@ -62,8 +62,6 @@ class LlamaCppEngine:
         speed of decoding. `system` is the system prompt to have ready in every slot.
         Raises ModelError when a file is missing, damaged or does not fit, or memory is short.
         """
-        import xllamacpp
-
         header = read_header(model)
         check_model(header)
         trained = header.number("*.context_length")
@@ -74,6 +72,11 @@ class LlamaCppEngine:
         if adapter is not None:
             check_adapter(read_header(adapter), header)
         check_memory(_bytes_needed(header, adapter, slots * context_tokens), free_memory(), model)
+
+        # Read by OpenMP when it is loaded. By default its threads spin while they wait for each other, and where other
+        # processes want the same cores that costs nine tenths of the speed.
+        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+        import xllamacpp
 
         self._key = secrets.token_urlsafe(32)
         cores = threads or usable_cores()

@@ -74,8 +74,8 @@ async def _call(
             if code == "missing_scope":
                 needed = error.response.get("needed", "")
                 raise SettingsError(
-                    f"The token in {variable} lacks the scope {needed or 'it needs'}. Add it to your app (they all stand in "
-                    f"config/slack_manifest.yaml) and install the app again. {WHERE}"
+                    f"The token in {variable} lacks the scope {needed or 'it needs'}. Add it to your app (all of them "
+                    f"stand in config/slack_manifest.yaml) and install the app again. {WHERE}"
                 ) from None
             if code in _EXPLAINED:
                 raise SettingsError(f"{_EXPLAINED[code]}{fix} {WHERE}") from None

@@ -109,7 +109,7 @@ async def _connect(
     await check_app_token(desk.client, token)
     handler = AsyncSocketModeHandler(app, token, ping_interval=PING_SECONDS)
     stack.push_async_callback(handler.close_async)
-    await handler.client.connect()
+    await handler.connect_async()  # type: ignore[no-untyped-call]
     return "on Slack's Socket Mode"
 
 

@@ -1,0 +1,66 @@
+"""What tests of all rooms share: a real Redis of their own."""
+
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+
+class RedisServer:
+    """A throw-away redis-server on a unix socket, with AOF; it can be killed and started again."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.socket = folder / "redis.sock"
+        self.url = f"unix://{self.socket}"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        options = {"port": 0, "unixsocket": self.socket, "dir": self.folder, "appendonly": "yes", "save": ""}
+        options |= {"appendfsync": "always", "maxmemory-policy": "noeviction", "daemonize": "no", "loglevel": "warning"}
+        arguments = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+        program = shutil.which("redis-server") or shutil.which("valkey-server")
+        assert program, "these tests need redis-server on PATH: apt-get install redis-server"
+        self._process = subprocess.Popen([program, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        for _ in range(500):
+            try:
+                redis.Redis.from_url(self.url).ping()
+            except redis.ConnectionError:
+                time.sleep(0.02)
+            else:
+                return
+        raise AssertionError("redis-server did not start")
+
+    def stop(self, *, kill: bool = False) -> None:
+        if self._process is not None:
+            (self._process.kill if kill else self._process.terminate)()
+            self._process.wait(timeout=10)
+            self._process = None
+
+
+@pytest.fixture(scope="session")
+def _shared_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    server = RedisServer(tmp_path_factory.mktemp("r"))
+    server.start()
+    yield server
+    server.stop(kill=True)
+
+
+@pytest.fixture
+def redis_url(_shared_redis: RedisServer) -> str:
+    """An empty Redis."""
+    redis.Redis.from_url(_shared_redis.url).flushall()
+    return _shared_redis.url
+
+
+@pytest.fixture
+def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
+    """A Redis that the test may kill and start again."""
+    server = RedisServer(tmp_path)
+    server.start()
+    yield server
+    server.stop(kill=True)

@@ -223,6 +223,15 @@ class Asking:
         """True the first time in `seconds` that anyone asks for `name`: drops repeated events and clicks."""
         return bool(await self._redis.set(f"qhr:once:{name}", "1", nx=True, ex=seconds))
 
+    async def remember(self, name: str, value: str, seconds: int) -> None:
+        """Keep a short value (an id) under `name` for a while."""
+        await self._redis.set(f"qhr:kept:{name}", value, ex=seconds)
+
+    async def recall(self, name: str) -> str | None:
+        """What was kept under `name`."""
+        kept = await self._redis.get(f"qhr:kept:{name}")
+        return kept.decode() if kept is not None else None
+
     async def subscribe(self, channel: str) -> AsyncIterator[str]:
         """Messages on a channel, for as long as the caller iterates; reconnects by itself, yielding "" when it did."""
         while True:

@@ -1,4 +1,4 @@
-"""What tests of all rooms share: a real Redis of their own."""
+"""What tests of all rooms share: a real Redis of their own, settings in their own folder, a fresh database."""
 
 import shutil
 import subprocess
@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 import redis
+
+from quantahr.settings import Settings
+from quantahr.store import Store
 
 
 class RedisServer:
@@ -64,3 +67,24 @@ def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
     server.start()
     yield server
     server.stop(kill=True)
+
+
+@pytest.fixture
+def settings(tmp_path: Path, redis_url: str) -> Settings:
+    """Settings that touch nothing outside the test's folder, and that lose patience quickly."""
+    return Settings.model_validate(
+        {
+            "state_dir": tmp_path / "state",
+            "policies_dir": tmp_path / "policies",
+            "redis_url": redis_url,
+            "queue": {"lease_seconds": 2, "silent_seconds": 2, "visibility_seconds": 5, "give_up_seconds": 30},
+        }
+    )
+
+
+@pytest.fixture
+def store(settings: Settings) -> Iterator[Store]:
+    """An empty database at the current schema."""
+    opened = Store.open(settings)
+    yield opened
+    opened.close()

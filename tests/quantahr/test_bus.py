@@ -13,7 +13,7 @@ from quantahr.errors import QueueError
 from quantahr.messages import Delta, Event, Failed, Final, Question, Queued, Started
 from quantahr.queue import ASK_QUEUE
 from quantahr.settings import Settings
-from tests.conftest import RestartableRedis
+from tests.conftest import RedisServer
 
 
 def question(number: int = 1, user: str = "U1") -> Question:
@@ -226,10 +226,8 @@ async def test_without_redis_nothing_is_accepted_and_that_is_said(settings: Sett
     await bus.close()
 
 
-async def test_a_restart_of_redis_in_the_middle_loses_nothing(
-    settings: Settings, restartable_redis: RestartableRedis
-) -> None:
-    own = settings.model_copy(update={"redis_url": restartable_redis.url})
+async def test_a_restart_of_redis_in_the_middle_loses_nothing(settings: Settings, own_redis: RedisServer) -> None:
+    own = settings.model_copy(update={"redis_url": own_redis.url})
     asking, answering = Asking(own), Answering(own)
     try:
         await asking.ask(question(), {})
@@ -238,9 +236,9 @@ async def test_a_restart_of_redis_in_the_middle_loses_nothing(
         def work() -> None:
             with claimed(answering, question().id) as claim:
                 claim.emit(Delta(text="28 "))
-                restartable_redis.stop()
+                own_redis.stop(kill=True)
                 time.sleep(0.3)
-                restartable_redis.start()
+                own_redis.start()
                 claim.emit(Delta(text="days."))
                 assert claim.close(Final(verdict="answered", text="28 days."))
 

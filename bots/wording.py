@@ -21,6 +21,7 @@ PROMPTS: Final = (
 
 LOOKING: Final = "Looking in the HR documents…"
 ELSEWHERE: Final = "I have answered you in a private message."
+WRITE_TO_ME: Final = "I would rather answer this in private. Please open a chat with me and ask me there."
 UNREACHABLE: Final = (
     "I am sorry, I cannot take questions at the moment: a part of me is not running, and IT can see why. "
     "Please ask again in a few minutes."

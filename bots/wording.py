@@ -34,6 +34,7 @@ UNKNOWN_QUESTION: Final = "I no longer have that question, so there is nothing t
 SENT_TO_HR: Final = "Done. I have passed your question on to HR with your name; their reply will appear here."
 ALREADY_SENT: Final = "HR has this question already; their reply will appear here."
 NOT_YOURS: Final = "Only the person who asked can pass a question on to HR."
+EMPTY_REPLY: Final = "Please write a reply first."
 REPLY_SENT: Final = "Your reply is on its way to the employee."
 REPLY_TOO_LATE: Final = "This question has been answered already."
 HR_ONLY: Final = "Only HR can answer these."

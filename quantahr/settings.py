@@ -67,8 +67,9 @@ class Model(_Section):
 
 
 class Answering(_Section):
-    phrase: bool = True
-    """False: always quote the documents' own sentences."""
+    phrase: bool | None = None
+    """Whether the model phrases the evidence (true) or the documents are quoted (false). Empty: it phrases when an
+    adapter that was trained for it is active; a small model without one does worse than quoting."""
     min_support: float = Field(default=0.5, ge=0, le=1)
     """Abstain below this probability that the evidence answers the question; higher is more cautious."""
     earlier_questions: int = Field(default=2, ge=0, le=10)

@@ -84,18 +84,24 @@ class Answerer:
         with self._serving.lease() as engine:
             version = engine.version
             made = Provenance(model=version.base, adapter=version.adapter, index=index.version, engine=version.label)
-            turn = _Turn(request, sources, closest, made, emit, stopped)
+            turn = _Turn(request, sources, closest, made, emit, stopped, verdict.pointer)
             if not sources or found.answerable < self._settings.answering.min_support:
                 return self._abstain(turn)
             emit(Sources(sources=sources))
-            return self._phrase(turn, engine) if self._settings.answering.phrase else _quote(turn)
+            return self._phrase(turn, engine) if self._phrases(engine) else _quote(turn)
+
+    def _phrases(self, engine: Engine) -> bool:
+        configured = self._settings.answering.phrase
+        return engine.version.adapter is not None if configured is None else configured
 
     def _phrase(self, turn: "_Turn", engine: Engine) -> FinalEvent:
         excerpts = [Excerpt(source.number, source.heading, source.passage) for source in turn.sources]
         deadline = time.monotonic() + self._settings.answering.timeout_seconds
 
         def check(sentence: str) -> str | None:
-            return _ABSTAINS if sentence.startswith(NO_ANSWER.rstrip(".")) else verify.check(sentence, excerpts)
+            if sentence.startswith(NO_ANSWER.rstrip(".")):
+                return _ABSTAINS
+            return verify.check(sentence, excerpts, question=turn.request.text, before=release.sentences)
 
         def ended() -> bool:
             return turn.stopped() or time.monotonic() > deadline
@@ -128,7 +134,7 @@ class Answerer:
         detail = f" ({contact.detail})" if contact.detail else ""
         return FinalEvent(
             verdict="abstained",
-            text=f"{NO_ANSWER} Please ask {contact.name}{detail}.",
+            text=turn.whole(f"{NO_ANSWER} Please ask {contact.name}{detail}."),
             closest=turn.closest,
             contact=contact,
             provenance=turn.made,
@@ -145,6 +151,19 @@ class _Turn:
     made: Provenance
     emit: Callable[[Event], None]
     stopped: Callable[[], bool]
+    pointer: str
+    """Whom to turn to, said under an answer on a delicate topic; often empty."""
+
+    def whole(self, text: str) -> str:
+        """`text` with the pointer under it."""
+        return f"{text}\n\n{self.pointer}" if self.pointer else text
+
+    def ending(self, text: str) -> str:
+        """Emit what is still to be said after `text`, which has been shown, and return the whole."""
+        whole = self.whole(text)
+        if whole != text:
+            self.emit(Delta(text=whole.removeprefix(text)))
+        return whole
 
 
 def _phrased(turn: _Turn, released: str, excerpts: Sequence[Excerpt]) -> FinalEvent:
@@ -154,7 +173,7 @@ def _phrased(turn: _Turn, released: str, excerpts: Sequence[Excerpt]) -> FinalEv
     cited = verify.citations(text)
     return FinalEvent(
         verdict="answered",
-        text=text,
+        text=turn.ending(text),
         sources=tuple(source for source in turn.sources if source.number in cited),
         closest=turn.closest,
         stopped=turn.stopped(),
@@ -167,7 +186,9 @@ def _quote(turn: _Turn) -> FinalEvent:
     quoted = turn.sources[:QUOTED]
     text = "\n".join(f"“{' '.join(source.passage.split())}” [{source.number}]" for source in quoted)
     turn.emit(Delta(text=text))
-    return FinalEvent(verdict="quoted", text=text, sources=quoted, closest=turn.closest, provenance=turn.made)
+    return FinalEvent(
+        verdict="quoted", text=turn.ending(text), sources=quoted, closest=turn.closest, provenance=turn.made
+    )
 
 
 def _shown(number: int, section: SectionLike, passage: str) -> Source:

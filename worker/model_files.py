@@ -1,7 +1,7 @@
 """Which file the engine serves: the one that is configured, or the packaged model made fast.
 
 The packaged model is stored as Q4_1, which llama.cpp reads prompts with at half the speed of Q8_0, and prompts are
-what an answer waits for. So it is rewritten once as Q8_0: that loses nothing (eight bits hold what four did), takes
+what an answer waits for. So it is rewritten once as Q8_0: that keeps its weights (eight bits hold what four did), takes
 seconds, and needs no llama.cpp tool. benchmarks/RESULTS.md has the measurement behind the choice.
 """
 

@@ -74,7 +74,7 @@ class LlamaCppEngine:
         check_memory(_bytes_needed(header, adapter, slots * context_tokens), free_memory(), model)
 
         # Read by OpenMP when it is loaded. By default its threads spin while they wait for each other, and where other
-        # processes want the same cores that costs nine tenths of the speed.
+        # processes want the same cores that cost more than nine tenths of the speed (benchmarks/RESULTS.md).
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
         import xllamacpp
 

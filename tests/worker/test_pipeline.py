@@ -95,7 +95,7 @@ def ask(index: Index) -> Ask:
         **answering: object,
     ) -> tuple[Final, list[Event], ScriptedEngine]:
         settings = Settings.model_validate(
-            {"answering": answering, "contacts": {"hr": {"name": "Ana", "detail": "x100"}}}
+            {"answering": {"phrase": True, **answering}, "contacts": {"hr": {"name": "Ana", "detail": "x100"}}}
         )
         engine = ScriptedEngine(script, adapter)
         events: list[Event] = []

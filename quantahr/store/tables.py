@@ -2,7 +2,7 @@
 
 from typing import Any, ClassVar
 
-from sqlalchemy import JSON, Float, ForeignKey, Index, Integer, String, Text, UniqueConstraint
+from sqlalchemy import JSON, Float, ForeignKey, Index, Integer, LargeBinary, String, Text, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
@@ -128,3 +128,44 @@ class ReferenceRow(Base):
     reachable: Mapped[bool] = mapped_column(default=True)
     updated_at: Mapped[float]
     __table_args__ = (Index("references_by_user", "platform", "tenant", "user_id"),)
+
+
+class JobRow(Base):
+    """A retrain job. Only the driver that holds the lease writes `document`; only administrators write the wishes."""
+
+    __tablename__ = "jobs"
+    id: Mapped[str] = mapped_column(String(16), primary_key=True)
+    state: Mapped[str] = mapped_column(String(24))
+    active: Mapped[str | None] = mapped_column(String(8), unique=True)
+    """"active" until the job has ended, then null: the database allows one."""
+    document: Mapped[dict[str, Any]]
+    """quantahr.retrain.Job as JSON."""
+    revision: Mapped[int] = mapped_column(default=0)
+    """Grows with everything that people should see."""
+    confirmed_by: Mapped[str | None] = mapped_column(String(160))
+    cancelled_by: Mapped[str | None] = mapped_column(String(160))
+    decision: Mapped[str | None] = mapped_column(String(16))
+    decided_by: Mapped[str | None] = mapped_column(String(160))
+    lease: Mapped[str | None] = mapped_column(String(32))
+    leased_until: Mapped[float] = mapped_column(default=0.0)
+    curve: Mapped[bytes | None] = mapped_column(LargeBinary)
+    """The loss curve, PNG."""
+    created_at: Mapped[float]
+
+
+class JobMessageRow(Base):
+    """The one message about a job in one place; it is edited as the job goes on."""
+
+    __tablename__ = "job_messages"
+    job: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    platform: Mapped[str] = mapped_column(String(16), primary_key=True)
+    place: Mapped[str] = mapped_column(String(256), primary_key=True)
+    address: Mapped[dict[str, Any]]
+    remote: Mapped[str | None] = mapped_column(String(256))
+    """The platform's id of the message."""
+    shown: Mapped[int] = mapped_column(default=-1)
+    """The job's revision that the message shows."""
+    pictured: Mapped[bool] = mapped_column(default=False)
+    """The loss curve has been posted."""
+    leased_until: Mapped[float] = mapped_column(default=0.0)
+    not_before: Mapped[float] = mapped_column(default=0.0)

@@ -1,5 +1,6 @@
 """What tests of all rooms share: a real Redis of their own, settings in their own folder, a fresh database."""
 
+import itertools
 import shutil
 import subprocess
 import time
@@ -12,6 +13,8 @@ import redis
 from quantahr.settings import Settings
 from quantahr.store import Store
 
+_databases = itertools.count(1)
+
 
 class RedisServer:
     """A throw-away redis-server on a unix socket, with AOF; it can be killed and started again."""
@@ -23,7 +26,14 @@ class RedisServer:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        options = {"port": 0, "unixsocket": self.socket, "dir": self.folder, "appendonly": "yes", "save": ""}
+        options = {
+            "port": 0,
+            "databases": 2000,
+            "unixsocket": self.socket,
+            "dir": self.folder,
+            "appendonly": "yes",
+            "save": "",
+        }
         options |= {"appendfsync": "always", "maxmemory-policy": "noeviction", "daemonize": "no", "loglevel": "warning"}
         arguments = [word for name, value in options.items() for word in (f"--{name}", str(value))]
         program = shutil.which("redis-server") or shutil.which("valkey-server")
@@ -56,8 +66,7 @@ def _shared_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisSer
 @pytest.fixture
 def redis_url(_shared_redis: RedisServer) -> str:
     """An empty Redis."""
-    redis.Redis.from_url(_shared_redis.url).flushall()
-    return _shared_redis.url
+    return f"{_shared_redis.url}?db={next(_databases)}"
 
 
 @pytest.fixture

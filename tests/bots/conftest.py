@@ -29,12 +29,18 @@ Start = Callable[..., contextlib.AbstractAsyncContextManager[Conversation]]
 
 
 @pytest.fixture
-def settings(redis_url: str, tmp_path: Path) -> Settings:
+def patience() -> int:
+    """Seconds after which a question ends in an apology; a test that waits for one parametrises it."""
+    return 20
+
+
+@pytest.fixture
+def settings(redis_url: str, tmp_path: Path, patience: int) -> Settings:
     return Settings(
         redis_url=redis_url,
         state_dir=tmp_path,
         contacts=Contacts(hr=Contact(name="Hanna of HR", detail="hr@example.com")),
-        queue=Queue(silent_seconds=2, give_up_seconds=10),
+        queue=Queue(silent_seconds=2).model_copy(update={"give_up_seconds": patience}),
     )
 
 
@@ -78,7 +84,8 @@ def start_slack(settings: Settings, store: Store, slack: FakeSlack) -> Start:
 
         running = asyncio.create_task(run_slack(configured, SECRETS, conversation, ready))
         try:
-            await asyncio.wait({running, listens}, return_when=asyncio.FIRST_COMPLETED)
+            while not listens.done() and not running.done():
+                await asyncio.sleep(0.005)
             if running.done():
                 running.result()
             if values.get("mode") == "http":

@@ -95,6 +95,7 @@ async def test_stop_ends_the_answer_in_the_worker(world: World, worker: Scripted
     assert worker.answered == ["slow please"]
 
 
+@pytest.mark.parametrize("patience", [2])
 async def test_without_a_worker_there_is_an_apology(world: World) -> None:
     ana = world.person("ana")
     await ana.write("How much leave do I get?")

@@ -437,7 +437,7 @@ class FakeSlack:
         container = {"type": "message", "channel_id": message.channel, "message_ts": message.ts}
         container |= {"thread_ts": message.thread_ts} if message.thread_ts else {}
         shown = {"ts": message.ts, "text": message.text, "user": BOT, "thread_ts": message.thread_ts}
-        payload = {
+        payload: dict[str, Any] = {
             "type": "block_actions",
             "user": {"id": user, "team_id": TEAM},
             "team": {"id": TEAM},

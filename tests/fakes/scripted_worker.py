@@ -4,6 +4,7 @@ What it answers is a script by the words of the question, so that a test of a bo
 """
 
 import base64
+import contextlib
 import json
 import threading
 import time
@@ -82,18 +83,16 @@ class ScriptedWorker:
 
     def stop(self) -> None:
         self._ended.set()
-        for thread in self._threads:
-            if thread.ident:
-                thread.join(timeout=5)
-        self._bus.close_connection()
 
     def _run(self) -> None:
-        while not self._ended.is_set():
-            taken = self._redis.blpop([ASK_QUEUE], timeout=1)
-            if taken:
-                message = json.loads(taken[1])
-                body = json.loads(base64.b64decode(message["body"]))
-                self._answer(str(body[0][0]))
+        with contextlib.suppress(redis.ConnectionError):  # the tests are over
+            while not self._ended.is_set():
+                taken = self._redis.blpop([ASK_QUEUE], timeout=1)
+                if taken:
+                    message = json.loads(taken[1])
+                    body = json.loads(base64.b64decode(message["body"]))
+                    self._answer(str(body[0][0]))
+        self._bus.close_connection()
 
     def _answer(self, identifier: str) -> None:
         with self._bus.claim(identifier) as claim:

@@ -30,7 +30,8 @@ class SlackPerson:
 
     async def write(self, text: str, where: Where = "private", thread: str | None = None) -> str:
         if where == "private":
-            return thread or await self._slack.say(self.id, self._slack.dm_of(self.id), text)
+            ts = await self._slack.say(self.id, self._slack.dm_of(self.id), text, thread)
+            return thread or ts
         if thread:
             await self._slack.say(self.id, CHANNEL, text, thread)
             return thread
@@ -44,13 +45,17 @@ class SlackPerson:
                 return await self._slack.click(self.id, shown.raw, pressed)
             if _ACTIONS.get(action.get("action_id", "")) == button:
                 pressed = {"type": "button", "action_id": action["action_id"], "value": action["value"]}
-                before = len(self._slack.views)
-                await self._slack.click(self.id, shown.raw, pressed)
+                await self._click(shown.raw, pressed, opens=button in {"human", "sources", "closest"})
                 if button == "human":
-                    await until(lambda: len(self._slack.views) > before)
                     await self._agree()
                 return None
         raise AssertionError(f"there is no button “{button}” under this message")
+
+    async def _click(self, message: Message, action: dict[str, Any], *, opens: bool) -> None:
+        before = len(self._slack.views)
+        await self._slack.click(self.id, message, action)
+        if opens:
+            await until(lambda: len(self._slack.views) > before)
 
     async def _agree(self) -> None:
         if "submit" in self._slack.views[-1]:
@@ -66,11 +71,8 @@ class SlackPerson:
             return [(m, e) for m in found for e in _elements(m) if e.get("action_id") == blocks.REPLY]
 
         message, action = (await until(asked))[-1]
-        before = len(self._slack.views)
-        await self._slack.click(
-            self.id, message, {"type": "button", "action_id": blocks.REPLY, "value": action["value"]}
-        )
-        await until(lambda: len(self._slack.views) > before)
+        pressed = {"type": "button", "action_id": blocks.REPLY, "value": action["value"]}
+        await self._click(message, pressed, opens=True)
         await self._slack.submit(self.id, self._slack.views[-1], {"reply": {"text": {"value": text}}})
 
     def sees(self, where: Where | None = None) -> Sequence[Shown]:

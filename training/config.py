@@ -128,6 +128,12 @@ class Compute(_Strict):
     platform: Literal["aws", "local"] = "local"
     instance_type: str | None = Field(default=None, pattern=r"^[a-z0-9-]+\.[a-z0-9-]+$")
     boot_os_query: str | None = None
+    spot: bool = False
+    """Rent a machine that may be taken back at two minutes' notice, for less; the job goes on on the next one."""
+    max_minutes: int = Field(default=240, ge=5, le=1440)
+    """The machine is ended after this, finished or not."""
+    max_cost: float = Field(default=20.0, gt=0, le=1000)
+    """US dollars; whichever of the two caps is reached first counts."""
 
 
 class QloraConfig(_Strict):

@@ -1,7 +1,7 @@
 """One training run from configuration to run folder: read, schedule, train with checkpoints, export, manifest.
 
-The run's id is a hash of data, configuration and base. The same inputs give the same id, resume each other's checkpoints
-and land in the same folder; anything else is another run. The folder's manifest is written last.
+The run's id is a hash of data, configuration and base. The same inputs give the same id, resume each other's
+checkpoints and land in the same folder; anything else is another run. The folder's manifest is written last.
 """
 
 import hashlib
@@ -59,7 +59,7 @@ class Plan:
         }
 
 
-def read_materials(config: QloraConfig, *, root: Path = Path()) -> tuple[Material, ...]:
+def read_materials(config: QloraConfig, *, state_dir: Path, root: Path = Path()) -> tuple[Material, ...]:
     """The datasets, in the configuration's order."""
     materials = []
     for dataset in config.datasets:
@@ -68,7 +68,7 @@ def read_materials(config: QloraConfig, *, root: Path = Path()) -> tuple[Materia
         else:
             from training.dataset.policies import read_policies
 
-            materials.append(read_policies(dataset, root=root))
+            materials.append(read_policies(dataset, root=root, cache=state_dir / "embeddings.db"))
     return tuple(materials)
 
 
@@ -78,7 +78,7 @@ def make_plan(config: QloraConfig, *, state_dir: Path, root: Path = Path(), max_
 
     if max_steps is not None:
         config = config.model_copy(update={"training": config.training.model_copy(update={"max_steps": max_steps})})
-    materials = read_materials(config, root=root)
+    materials = read_materials(config, state_dir=state_dir, root=root)
     tokenizer = load_tokenizer(config, state_dir)
     encoder = Encoder(tokenizer)
     schedule = build_schedule(materials, config.training, encoder, max_tokens=config.model.max_sequence_length)

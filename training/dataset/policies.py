@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from quantahr.policies import Section, load_document
-from quantahr.retrieval import Index, load_embedder
+from quantahr.retrieval import EmbeddingCache, Index, load_embedder
 from quantahr.retrieval.units import split_units
 from training.config import DocxDataset, dataset_files
 from training.dataset.material import Ask, Material, Passage
@@ -24,8 +24,13 @@ Writer = Callable[[Section], Sequence[tuple[str, str, tuple[int, ...]]]]
 """Further questions about a section: question, answer, indices of the units that answer it."""
 
 
-def read_policies(dataset: DocxDataset, *, root: Path = Path(), writer: Writer | None = None) -> Material:
-    """All sections of the dataset's documents with their questions. Raises PolicyError for an unreadable file."""
+def read_policies(
+    dataset: DocxDataset, *, root: Path = Path(), cache: Path | None = None, writer: Writer | None = None
+) -> Material:
+    """All sections of the dataset's documents with their questions. `cache` is the file that keeps embeddings.
+
+    Raises PolicyError for an unreadable file.
+    """
     sections = [section for path in dataset_files(dataset, root) for section in load_document(path).sections]
     material = Material("docx", dataset.weight)
     for section in sections:
@@ -37,7 +42,7 @@ def read_policies(dataset: DocxDataset, *, root: Path = Path(), writer: Writer |
         train, held_out = section_asks(section, units, writer)
         material.asks += train
         material.held_out += held_out
-    material.neighbours = _neighbours(sections, material)
+    material.neighbours = _neighbours(sections, material, EmbeddingCache(cache) if cache else None)
     return material
 
 
@@ -97,8 +102,10 @@ def _whole(unit: str) -> bool:
     return unit[:1].isupper() and unit.rstrip().endswith((".", "!", ")", "]"))
 
 
-def _neighbours(sections: Sequence[Section], material: Material) -> dict[str, tuple[tuple[str, int], ...]]:
-    index = Index.build(sections, load_embedder())
+def _neighbours(
+    sections: Sequence[Section], material: Material, cache: EmbeddingCache | None
+) -> dict[str, tuple[tuple[str, int], ...]]:
+    index = Index.build(sections, load_embedder(), cache)
     found: dict[str, dict[tuple[str, int], None]] = {}
     asked: dict[str, int] = {}
     for ask in material.asks:

@@ -52,7 +52,7 @@ class Model(_Section):
     path: str | None = None
     """A GGUF file, or for transformers a folder or Hugging Face name. Empty: the small model that is packaged."""
     adapter: str | None = None
-    """A GGUF LoRA (llamacpp) or PEFT folder. Empty: what the registry says is active."""
+    """A GGUF LoRA (llamacpp) or PEFT folder; `none` for the base alone. Empty: what the registry says is active."""
     url: str | None = None
     """The address of a Text Generation Inference server, or one with the same API."""
     slots: int = Field(default=4, ge=1, le=64)
@@ -137,6 +137,8 @@ class Settings(_Section):
     state_dir: Path = Path(".quantahr")
     database_url: str | None = None
     """SQLAlchemy URL. Empty: SQLite in the state folder."""
+    registry: str | None = None
+    """Where model versions are kept: a folder, or s3://bucket/prefix. Empty: `registry` in the state folder."""
     redis_url: str = "redis://127.0.0.1:6379/0"
     model: Model = Model()
     answering: Answering = Answering()

@@ -31,6 +31,7 @@ def make_worker(settings: Settings) -> Celery:
     @signals.worker_ready.connect(weak=False)
     def ready(**_: Any) -> None:
         current.get().bus.ready = True
+        current.get().follower.follow()
 
     @signals.worker_shutdown.connect(weak=False)
     def stop(**_: Any) -> None:

@@ -13,11 +13,11 @@ from typing import Any
 
 from quantahr.errors import QuantaHRError
 from quantahr.messages import Final
-from quantahr.settings import Settings, load_secrets
+from quantahr.settings import Settings
 from worker.answering.pipeline import Answerer, Request
-from worker.engines.pick import open_engine
 from worker.knowledge import Knowledge
 from worker.serving import Serving
+from worker.swap import open_active
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ def run_batch(settings: Settings, questions: Path, out: Path, progress: Callable
     if done == len(asked):
         return 0
     knowledge = Knowledge(settings)
-    serving = Serving(lambda: open_engine(settings, load_secrets()))
+    serving = Serving(lambda: open_active(settings))
     try:
         knowledge.start()
         answerer = Answerer(settings, knowledge.index, serving)

@@ -5,13 +5,13 @@ import threading
 from collections.abc import Callable
 
 from quantahr.bus import Answering
-from quantahr.settings import Settings, load_secrets
+from quantahr.settings import Settings
 from quantahr.store import Store
 from worker.answering.pipeline import Answerer
 from worker.engines.base import Engine
-from worker.engines.pick import open_engine
 from worker.knowledge import Knowledge
 from worker.serving import Serving
+from worker.swap import Follower, tell_administrator
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +24,9 @@ class Runtime:
         self.store = Store.open(settings)
         self.knowledge = Knowledge(settings)
         self.knowledge.start()
-        self.serving = Serving(load or (lambda: open_engine(settings, load_secrets())))
+        tell = tell_administrator(settings, self.store)
+        self.follower = Follower(settings, tell, serving=Serving(load) if load else None)
+        self.serving = self.follower.serving
         self.answerer = Answerer(settings, self.knowledge.index, self.serving)
         self.bus = Answering(settings)
 
@@ -35,6 +37,7 @@ class Runtime:
         self.knowledge.index()
 
     def close(self) -> None:
+        self.follower.close()
         self.bus.close_connection()
         self.knowledge.close()
         self.serving.close()

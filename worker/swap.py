@@ -1,0 +1,314 @@
+"""The worker follows the registry: the active version is loaded beside the old one, tried, and then takes over.
+
+Three ideas. The pointer is the truth and is looked at every few seconds; a message on Redis only makes the worker look
+sooner, so that one which starts later or was cut off arrives at the same version. A version that does not load, or
+fails its canary prompts, never serves: the old one goes on and the administrator is told. And the engine before this
+one stays in memory while there is room, so that a rollback is a matter of milliseconds.
+"""
+
+import contextlib
+import hashlib
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+import redis
+
+from quantahr.bus import scripts
+from quantahr.bus.answering import connect
+from quantahr.errors import QuantaHRError
+from quantahr.registry import BASE, Registry, RegistryError, Version, WorkerState, workers
+from quantahr.settings import Secrets, Settings, load_secrets
+from quantahr.store import Store
+from worker.canary import check_canaries
+from worker.engines.base import Engine
+from worker.engines.machine import free_memory
+from worker.engines.pick import open_engine
+from worker.serving import Serving
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS: Final = 3.0
+KEEP_BYTES: Final = 1 << 30
+"""The previous engine stays loaded while this much memory is free."""
+
+Open = Callable[[str | None], Engine]
+"""Loads the engine with an adapter (a path), or the base alone (None)."""
+Tell = Callable[[str, str], None]
+"""Tells the administrator: which version, and what is wrong with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The engine that a worker starts with: the version's id or BASE, and the pointer's serial that it follows."""
+
+    engine: Engine
+    serving: str
+    serial: int
+    refused: str | None = None
+    problem: str = ""
+
+
+def opener(settings: Settings, secrets: Secrets | None = None) -> Open:
+    """Loads what `settings.model` names, with an adapter of the caller's choice."""
+    found = secrets or load_secrets()
+    alone = settings.model_copy(update={"model": settings.model.model_copy(update={"adapter": None})})
+    return lambda adapter: open_engine(alone, found, adapter=adapter)
+
+
+def open_active(settings: Settings, secrets: Secrets | None = None, *, tell: Tell | None = None) -> Engine:
+    """The engine to answer with: `model.adapter` if it is set, else what the registry says. Raises ModelError."""
+    return start(settings, opener(settings, secrets), tell or _only_log).engine
+
+
+def start(settings: Settings, load: Open, tell: Tell, registry: Registry | None = None) -> Started:
+    """Load the active version; if it cannot serve, the one before it; if that cannot either, the base alone.
+
+    Raises ModelError when not even the base can be loaded.
+    """
+    named = settings.model.adapter
+    if named:
+        return Started(load(None if named == "none" else named), named, 0)
+    registry = registry or Registry.open(settings)
+    refused, problem, serial = None, "", 0
+    try:
+        pointer = registry.pointer()
+        serial = pointer.serial
+        candidates = [pointer.active]
+        with contextlib.suppress(RegistryError):
+            candidates.append(pointer.before())
+    except QuantaHRError as error:
+        refused, problem, candidates = "pointer", str(error), []
+        tell("pointer", problem)
+    for candidate in candidates:
+        name = candidate or "shipped"
+        try:
+            version = registry.resolve(candidate)
+            name = version.id if version else BASE
+            if version is None:
+                break
+            if candidate is None and not _fits(settings, registry, version):
+                log.info("the shipped adapter belongs to another base than the configured one and is not used")
+                break
+            engine = load(_path(registry, version, settings))
+        except QuantaHRError as error:
+            refused, problem = refused or name, problem or str(error)
+            tell(name, str(error))
+            continue
+        if why := check_canaries(engine):
+            engine.close()
+            refused, problem = refused or name, problem or why
+            tell(name, why)
+            continue
+        return Started(engine, version.id, serial, refused, problem)
+    return Started(load(None), BASE, serial, refused, problem)
+
+
+class Follower:
+    """Keeps `serving` on the registry's active version. `follow` looks in a thread; `look` is one look.
+
+    An engine that was given from outside, in a `serving` of the caller's, is left alone.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        tell: Tell,
+        *,
+        serving: Serving | None = None,
+        load: Open | None = None,
+        registry: Registry | None = None,
+        look_seconds: float = LOOK_SECONDS,
+        canary: Callable[[Engine], str] = check_canaries,
+    ) -> None:
+        self._settings = settings
+        self.serving = serving or Serving(self.first)
+        self._tell = tell
+        self._load = load or opener(settings)
+        self._registry = registry or Registry.open(settings)
+        self._look_seconds = look_seconds
+        self._canary = canary
+        self.worker = f"{socket.gethostname()}-{os.getpid()}"
+        self._now = WorkerState(self.worker, BASE, -1, 0.0)
+        self._previous: tuple[str, Engine] | None = None
+        self._kept = threading.Lock()
+        self._ended = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._unreadable = ""
+
+    @property
+    def state(self) -> WorkerState:
+        """What this worker serves, as it reports it."""
+        return self._now
+
+    def first(self) -> Engine:
+        """The engine to start with; for Serving, which calls it once."""
+        begun = start(self._settings, self._load, self._tell, self._registry)
+        self._now = WorkerState(self.worker, begun.serving, begun.serial, time.time(), begun.refused, begun.problem)
+        return begun.engine
+
+    def follow(self) -> None:
+        """Look now and again, in the background, until `close`. With `model.adapter` set there is nothing to follow."""
+        self._thread = threading.Thread(target=self._run, name="models", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop looking, and unload the engine that was kept for a rollback."""
+        self._ended.set()
+        if self._thread:
+            self._thread.join(timeout=30)
+        self._drop_previous()
+
+    def look(self) -> bool:
+        """Take the pointer's version into service if it is another one. Returns whether something was swapped."""
+        if self._settings.model.adapter or self._now.serial < 0:
+            return False
+        try:
+            pointer = self._registry.pointer()
+            if pointer.serial == self._now.serial:
+                self._unreadable = ""
+                return False
+            version = self._registry.resolve(pointer.active)
+        except QuantaHRError as error:
+            # Said once: the old version goes on, and the next look may find the registry mended.
+            if str(error) != self._unreadable:
+                self._unreadable = str(error)
+                self._tell("pointer", str(error))
+            return False
+        self._unreadable = ""
+        if version and pointer.active is None and not _fits(self._settings, self._registry, version):
+            version = None
+        wanted = version.id if version else BASE
+        if wanted == self._now.serving:
+            self._note(wanted, pointer.serial)
+            return False
+        return self._swap(wanted, version, pointer.serial)
+
+    def _swap(self, wanted: str, version: Version | None, serial: int) -> bool:
+        began = time.monotonic()
+        engine = self._take_previous(wanted)
+        try:
+            if engine is None:
+                self._drop_previous()
+                engine = self._load(_path(self._registry, version, self._settings) if version else None)
+            # The base alone has learned nothing that a canary could ask for, and must always be there to go back to.
+            why = self._canary(engine) if version else ""
+        except QuantaHRError as error:
+            why = str(error)
+        except Exception as error:
+            # Whatever it was: this thread must go on, and the type says enough for the log.
+            why = f"It could not be loaded ({type(error).__name__}). The worker's log may say more."
+        if why:
+            if engine is not None:
+                engine.close()
+            self._now = WorkerState(self.worker, self._now.serving, serial, time.time(), wanted, why)
+            self._tell(wanted, why)
+            return False
+        before = self.serving.switch(cast("Engine", engine))
+        old = self._now.serving
+        self._note(wanted, serial)
+        log.info("serving %s instead of %s after %.2f s", wanted, old, time.monotonic() - began)
+        if before is not None:
+            self._keep(old, before)
+        return True
+
+    def _note(self, serving: str, serial: int) -> None:
+        self._now = WorkerState(self.worker, serving, serial, time.time())
+
+    def _keep(self, name: str, engine: Engine) -> None:
+        free = free_memory()
+        if free is not None and free < KEEP_BYTES:
+            engine.close()
+            return
+        with self._kept:
+            self._previous = (name, engine)
+
+    def _take_previous(self, wanted: str) -> Engine | None:
+        with self._kept:
+            if self._previous and self._previous[0] == wanted:
+                engine = self._previous[1]
+                self._previous = None
+                return engine
+        return None
+
+    def _drop_previous(self) -> None:
+        with self._kept:
+            previous, self._previous = self._previous, None
+        if previous:
+            previous[1].close()
+
+    def _run(self) -> None:
+        client = connect(self._settings.redis_url)
+        while not self._ended.is_set():
+            try:
+                with cast("Any", client).pubsub(ignore_subscribe_messages=True) as listener:
+                    listener.subscribe(scripts.MODELS)
+                    self._listen(client, listener)
+            except redis.RedisError as error:
+                log.warning("the announcement of models cannot be heard (%s); trying again", type(error).__name__)
+                self.look()
+                self._ended.wait(1.0)
+        with contextlib.suppress(redis.RedisError):
+            workers.forget(client, self.worker)
+        client.close()
+
+    def _listen(self, client: Any, listener: Any) -> None:
+        due = 0.0
+        while not self._ended.is_set():
+            woken = listener.get_message(timeout=0.5) is not None
+            if not woken and time.monotonic() < due:
+                continue
+            self.look()
+            if self._now.serial >= 0:
+                self._now = WorkerState(
+                    self.worker, self._now.serving, self._now.serial, time.time(), self._now.refused, self._now.problem
+                )
+                workers.report(client, self._now)
+            due = time.monotonic() + self._look_seconds
+
+
+def tell_administrator(settings: Settings, store: Store) -> Tell:
+    """Tells the administrators in the chat, and writes it into the audit table. Says the same thing once."""
+    admins: Sequence[str] = settings.roles.get("admin", ())
+
+    def tell(version: str, problem: str) -> None:
+        log.error("model version %s does not serve: %s", version, problem)
+        said = hashlib.sha256(f"{version}\0{problem}".encode()).hexdigest()[:16]
+        try:
+            store.audit("worker", "model.refused", version, problem=problem[:200])
+            for admin in admins:
+                platform, _, user = admin.partition(":")
+                text = f"The model version {version} does not serve, the one before it goes on. {problem}"
+                store.queue_message(f"model-{said}-{user}"[:64], platform, {"user": user}, "notice", {"text": text})
+        except Exception as error:
+            log.error("the administrator could not be told: %s", type(error).__name__)  # noqa: TRY400
+
+    return tell
+
+
+def _only_log(version: str, problem: str) -> None:
+    log.error("model version %s does not serve: %s", version, problem)
+
+
+def _path(registry: Registry, version: Version, settings: Settings) -> str:
+    return os.fspath(registry.adapter(version, settings.model.engine))
+
+
+def _fits(settings: Settings, registry: Registry, version: Version) -> bool:
+    """Whether the shipped adapter is for the configured model. Another model is a choice, not a fault."""
+    from quantahr.registry import served_base
+    from quantahr.registry.version import GGUF, check_base
+
+    base = served_base(settings)
+    if base is None:
+        return False
+    try:
+        check_base(version, registry.folder(version) / GGUF, base)
+    except QuantaHRError:
+        return False
+    return True

@@ -19,9 +19,9 @@ PACE_SECONDS: Final = 1.0
 STATUS_SECONDS: Final = 100.0
 """Slack forgets a status after two minutes."""
 
-Call = Literal["start", "append", "update"]
-_A_MINUTE: Final[dict[Call, int]] = {"start": 18, "append": 90, "update": 40}
-"""Below tier 2 (20), tier 4 (100) and tier 3 (50, of which finished answers need some)."""
+Call = Literal["start", "append", "update", "status"]
+_A_MINUTE: Final[dict[Call, int]] = {"start": 18, "append": 90, "update": 40, "status": 300}
+"""Below tier 2 (20), tier 4 (100), tier 3 (50, of which finished answers need some) and 600 for statuses."""
 
 
 class Workspace:

@@ -31,7 +31,8 @@ class StatusLine:
         if not self._workspace.statuses or not self._thread:
             return False
         self._text = text
-        await self._send(text)
+        if self._workspace.take("status"):
+            await self._send(text)
         if self._refresh is None:
             self._refresh = asyncio.create_task(self._keep())
         return self._workspace.statuses

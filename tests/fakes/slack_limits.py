@@ -6,7 +6,7 @@ from collections import defaultdict, deque
 from collections.abc import Sequence
 from typing import Any
 
-TIERS = {1: 1, 2: 20, 3: 50, 4: 100}
+TIERS = {1: 1, 2: 20, 3: 50, 4: 100, 5: 600}
 METHODS = {
     "chat.startStream": 2,
     "chat.stopStream": 2,
@@ -17,7 +17,7 @@ METHODS = {
     "conversations.replies": 3,
     "conversations.history": 3,
     "views.open": 4,
-    "assistant.threads.setStatus": 4,
+    "assistant.threads.setStatus": 5,
     "assistant.threads.setTitle": 3,
     "assistant.threads.setSuggestedPrompts": 3,
 }

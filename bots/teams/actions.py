@@ -4,6 +4,7 @@ A button comes as an invoke (Action.Execute), whose answer refreshes the card in
 message with the same data (Action.Submit), which is answered by a text.
 """
 
+import asyncio
 import contextlib
 import json
 import logging
@@ -49,6 +50,8 @@ async def _escalate(desk: Desk, place: Place, question: str) -> Outcome:
     text = await desk.conversation.escalate(
         question=question, user=place.user, address=chat.dump(), hr_address=await desk.hr_place(place)
     )
+    if not place.private and text == wording.SENT_TO_HR:
+        desk.later(_whisper(desk, place, text))  # where HR's reply will appear
     end = await desk.conversation.ended(question)
     if not isinstance(end, FinalEvent) or text in {wording.NOT_YOURS, wording.UNKNOWN_QUESTION}:
         return Outcome(text)
@@ -63,7 +66,7 @@ async def _hr_reply(desk: Desk, place: Place, escalation: str, reply: str, messa
     )
     if text != wording.REPLY_SENT:
         return Outcome(text)
-    known = desk.conversation.store.escalation(escalation)
+    known = await asyncio.to_thread(desk.conversation.store.escalation, escalation)
     if known is None:
         return Outcome(text)
     card = cards.replied_card(question=known.text, asker=str(known.address.get("name", "")), text=reply, by=place.name)
@@ -78,6 +81,13 @@ async def _update(desk: Desk, place: Place, message: str, card: cards.Card) -> N
         await desk.connector.update(place, message, activities.message(place, "", cards=[card]))
 
 
+async def _whisper(desk: Desk, place: Place, text: str) -> None:
+    """Say something to the user of `place` alone."""
+    with contextlib.suppress(GoneError, RefusedError, UnavailableError):
+        chat = place if place.private else await desk.personal(place)
+        await desk.connector.send(chat, activities.message(chat, text))
+
+
 async def feedback(desk: Desk, place: Place, message: str, value: object) -> None:
     """Somebody rated the answer that `message` shows. Teams thanks by itself."""
     given = value.get("actionValue") if isinstance(value, Mapping) else None
@@ -87,7 +97,9 @@ async def feedback(desk: Desk, place: Place, message: str, value: object) -> Non
         log.info("a rating could not be attached to an answer")
         return
     reasons, comment = _reasons(given.get("feedback"))
-    await desk.conversation.feedback(question, place.user, rating, reasons, comment)
+    text = await desk.conversation.feedback(question, place.user, rating, reasons, comment)
+    if rating < 0 and place.private:
+        desk.later(_whisper(desk, place, text))
 
 
 def _reasons(told: object) -> tuple[list[str], str | None]:

@@ -105,6 +105,11 @@ def ending(activity: Activity, stream_id: str) -> Activity:
     return last
 
 
+def escape(text: str) -> str:
+    """Text that Teams does not take for HTML. (Nobody is pinged by a text in Teams: that takes an entity.)"""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
 def split(text: str, limit: int = TEXT_BYTES) -> list[str]:
     """The text in pieces of at most `limit` bytes of JSON, cut between paragraphs, else sentences, else words."""
     pieces: list[str] = []

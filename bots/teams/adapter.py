@@ -425,7 +425,8 @@ class _Reply(HTTPClientResponse):
     content = b""
 
     def __init__(self, request: Any, answer: aiohttp.ClientResponse) -> None:
-        super().__init__(request, answer)
+        # The library's errors show what is inside, and expect `requests`' names there.
+        super().__init__(request, self)
         self.status_code, self.headers, self.reason = answer.status, answer.headers.copy(), answer.reason
         if answer.content_type != "application/json":
             # An error page of a proxy is not worth an exception about its type.

@@ -101,7 +101,7 @@ def _sources(title: str, name: str, sources: Sequence[Source], passage: int) -> 
     found: list[Card] = [_text(title, weight="Bolder", spacing="Medium")] if sources else []
     for place, source in enumerate(sources, 1):
         number = f"[{source.number}] " if name == "source" else ""
-        line = _plain(f"▸ {number}{source.document}: {source.heading}{_edition(source)}")
+        line = _plain(f"▸ {number}{source.document}: {_path(source)}{_edition(source)}")
         block: Card = {"type": "Container", "spacing": "Small", "items": [line]}
         if passage and source.passage.strip():
             target = f"{name}-{place}"
@@ -116,6 +116,10 @@ def _sources(title: str, name: str, sources: Sequence[Source], passage: int) -> 
         else:
             found.append(block)
     return found
+
+
+def _path(source: Source) -> str:
+    return source.heading.replace(" > ", " › ")
 
 
 def _edition(source: Source) -> str:

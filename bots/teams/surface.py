@@ -82,7 +82,7 @@ class TeamsSurface:
     async def show(self, text: str) -> None:
         """See Surface.show. What comes faster than Teams allows goes with the next request."""
         if self._place.private:
-            self._text = text
+            self._text = activities.escape(text)
             await self._soon()
 
     async def finish(self, answer: Answer) -> None:
@@ -278,9 +278,10 @@ class TeamsSurface:
 
 
 def _text(end: FinalEvent | Failed) -> str:
+    text = activities.escape(end.text)
     if isinstance(end, Failed) or not end.stopped:
-        return end.text
-    return f"{end.text}\n\n_{wording.STOPPED}_" if end.text else wording.STOPPED
+        return text
+    return f"{text}\n\n_{wording.STOPPED}_" if text else wording.STOPPED
 
 
 def _cited(text: str, end: FinalEvent) -> list[Source]:

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import redis
@@ -60,8 +61,8 @@ class EmbeddedRedis:
     def pid(self) -> int | None:
         return self._process.pid if self._process else None
 
-    def start(self) -> None:
-        """Start the server and wait until it answers. Raises QueueError."""
+    def start(self, started: Callable[[int], None]) -> None:
+        """Start the server and wait until it answers; `started` gets its process id at once. Raises QueueError."""
         server = find_server()
         self.folder.mkdir(parents=True, exist_ok=True)
         arguments = {
@@ -78,6 +79,7 @@ class EmbeddedRedis:
         flat = [part for name, value in arguments.items() for part in (f"--{name}", value)]
         # A session of its own: Ctrl-C reaches us first, and we end it after those who still talk to it.
         self._process = subprocess.Popen([str(server), *flat], start_new_session=True, stdout=subprocess.DEVNULL)
+        started(self._process.pid)
         deadline = time.monotonic() + START_SECONDS
         with redis.Redis(unix_socket_path=str(self._socket)) as client:
             while time.monotonic() < deadline:

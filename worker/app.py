@@ -6,9 +6,11 @@ and as many of them as the engine has slots.
 
 import logging
 import time
+import warnings
 from typing import Any
 
 from celery import Celery, signals
+from celery.exceptions import SecurityWarning
 
 from quantahr import queue
 from quantahr.settings import Settings, load_settings
@@ -46,7 +48,12 @@ def run_worker(settings: Settings | None = None, *, log_level: str = "info", nam
     # Before Celery starts, so that a missing model or folder is one clear sentence and not a traceback.
     current.open(settings).warm_up()
     application = make_worker(settings)
+    # Celery's banner, its remark about root and its two lines a task say nothing that an operator needs.
+    warnings.filterwarnings("ignore", category=SecurityWarning)
+    for chatty in ("celery.worker.strategy", "celery.app.trace"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     arguments = [
+        "--quiet",
         "worker",
         "--pool=threads",
         f"--concurrency={settings.model.slots}",

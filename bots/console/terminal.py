@@ -2,7 +2,9 @@
 
 import asyncio
 import getpass
+import os
 import secrets
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,7 +17,7 @@ from bots.conversation import Answer, Conversation, Incoming
 from quantahr.messages import Final, Source
 
 TENANT = "local"
-WIDTH = 100
+MAX_LINE = 64 * 1024
 
 
 class TerminalSurface:
@@ -66,13 +68,12 @@ class TerminalSurface:
             self._console.print()
         for source in end.sources:
             effective = f", effective {source.effective}" if source.effective else ""
-            self._console.print(
-                f"[dim]\\[{source.number}] {_where(source)} (version {source.version}{effective})[/]", highlight=False
-            )
+            where = f"{_where(source)} (version {source.version}{effective})"
+            self._console.print(f"[dim]\\[{source.number}] {where}[/]", highlight=False, soft_wrap=True)
         if end.verdict == "abstained" and end.closest:
             self._console.print(f"\n[dim]{wording.CLOSEST}:[/]")
             for source in end.closest:
-                self._console.print(f"[dim]  {_where(source)}[/]", highlight=False)
+                self._console.print(f"[dim]  {_where(source)}[/]", highlight=False, soft_wrap=True)
 
     def _quiet(self) -> None:
         if self._status:
@@ -109,19 +110,34 @@ async def ask_once(conversation: Conversation, question: str, console: Console, 
 
 
 async def chat(conversation: Conversation, console: Console) -> None:
-    """Ask and answer until the user leaves (empty line after Ctrl-D, `exit`, Ctrl-C)."""
+    """Ask and answer until the user leaves (`exit`, Ctrl-D, Ctrl-C)."""
     thread = secrets.token_hex(6)
     console.print(
         f"\n{escape(wording.WELCOME)}\n[dim]{escape(wording.NOTICE)} Type exit to leave.[/]\n", highlight=False
     )
     while True:
-        try:
-            question = await asyncio.to_thread(console.input, "[bold cyan]You:[/] ")
-        except EOFError:
-            return
-        if question.strip().lower() in {"exit", "quit", ":q"}:
+        console.print("[bold cyan]You:[/] ", end="")
+        question = await _line()
+        if question is None or question.strip().lower() in {"exit", "quit", ":q"}:
             return
         if question.strip():
             console.print("[bold green]QuantaHR:[/] ", end="")
             await ask_once(conversation, question, console, thread=thread)
             console.print()
+
+
+async def _line() -> str | None:
+    """The next line that is typed, None at its end.
+
+    Not `input` in a thread: a thread that waits for the keyboard cannot be ended, and would hold up Ctrl-C.
+    """
+    loop = asyncio.get_running_loop()
+    typed = asyncio.Event()
+    keyboard = sys.stdin.fileno()
+    loop.add_reader(keyboard, typed.set)
+    try:
+        await typed.wait()
+    finally:
+        loop.remove_reader(keyboard)
+    line = os.read(keyboard, MAX_LINE)
+    return line.decode(sys.stdin.encoding, errors="replace") if line else None

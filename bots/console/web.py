@@ -50,7 +50,7 @@ def make_app(settings: Settings, secrets: Secrets, conversation: Conversation) -
     """The page and its addresses. Raises SettingsError if it would be open to the network without a token."""
     host = settings.console.host
     token = secrets.quantahr_console_token.get_secret_value() if secrets.quantahr_console_token else ""
-    if not _is_loopback(host) and not token:
+    if needs_token(host) and not token:
         raise SettingsError(
             f"console.host is {host}, which others can reach. Set QUANTAHR_CONSOLE_TOKEN to a long random word (for "
             "example from `openssl rand -hex 24`), or use 127.0.0.1."
@@ -266,10 +266,11 @@ def _is_stream_id(value: str) -> bool:
     return bool(dash) and left.isdigit() and right.isdigit()
 
 
-def _is_loopback(host: str) -> bool:
+def needs_token(host: str) -> bool:
+    """Whether a page on `host` can be reached by others than this machine's own people."""
     if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
         return False
+    try:
+        return not ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return True

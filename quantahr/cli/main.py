@@ -1,7 +1,7 @@
 """The commands. Each is thin: it reads settings, calls a room, and prints what came of it.
 
 A room is imported only inside the command that needs it, so that a bot's image needs no model code and the other way
-round.
+round. An error that a person can mend is one message on stderr, with what to do; a traceback is for programmers.
 """
 
 import logging
@@ -13,43 +13,54 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
-from quantahr.cli.stack import joined
 from quantahr.errors import QuantaHRError
 from quantahr.settings import Settings, load_settings
 
 app = typer.Typer(
     name="quantahr",
-    help="A private HR assistant for Slack and Microsoft Teams.",
+    help="A private HR assistant for Slack and Microsoft Teams. Try it with `quantahr up`.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 out = Console()
 errors = Console(stderr=True)
 
-Config = Annotated[Path | None, typer.Option("--config", help="The settings file; config/quantahr.yaml by default.")]
+Config = Annotated[
+    Path | None,
+    typer.Option("--config", help="The settings file; $QUANTAHR_CONFIG or config/quantahr.yaml by default."),
+]
 
 
 def main() -> None:
     """Run the command line. Ends the process."""
-    logging.basicConfig(
-        level=os.environ.get("LOG_LEVEL", "WARNING").upper(), format="%(levelname)s %(name)s: %(message)s"
-    )
+    level = logging.getLevelNamesMapping().get(os.environ.get("LOG_LEVEL", "").upper(), logging.WARNING)
+    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
     try:
         app()
     except QuantaHRError as error:
-        errors.print(f"[bold red]Sorry:[/] {error}", highlight=False, markup=True)
-        sys.exit(1)
+        _sorry(str(error))
     except KeyboardInterrupt:
         sys.exit(130)
+    except ModuleNotFoundError as error:
+        extra = {"docx": "worker", "xllamacpp": "worker", "onnxruntime": "worker", "aiohttp": "console"}
+        named = extra.get((error.name or "").partition(".")[0], "worker,bots")
+        _sorry(f"This command needs {error.name}, which is not installed. Type: pip install 'quantahr[{named}]'")
+    except Exception as error:
+        if level <= logging.DEBUG:
+            raise
+        _sorry(
+            f"That is a mistake in QuantaHR ({type(error).__name__}), not yours. The same command with LOG_LEVEL=DEBUG "
+            "in front shows where; please report it."
+        )
 
 
-@app.command()
-def version() -> None:
-    """Print the version."""
-    out.print(installed_version("quantahr"))
+def _sorry(text: str) -> None:
+    errors.print(f"[bold red]Sorry:[/] {escape(text)}", highlight=False, soft_wrap=True)
+    sys.exit(1)
 
 
 @app.command()
@@ -66,31 +77,27 @@ def up(
 
 
 @app.command()
-def ask(question: str, config: Config = None) -> None:
-    """Ask the workers that are running."""
+def ask(
+    question: Annotated[str, typer.Argument(help="The question, in quotes.")],
+    config: Config = None,
+) -> None:
+    """Ask the workers that are running, and print the answer with its sources."""
     from quantahr.cli.talk import ask as ask_running
 
-    if not ask_running(joined(load_settings(config)), question, out):
+    if not ask_running(load_settings(config), question, out):
         raise typer.Exit(1)
 
 
 @app.command()
-def bots(
-    only: Annotated[list[str] | None, typer.Option(help="slack, teams, console; else all configured.")] = None,
-    config: Config = None,
-) -> None:
-    """Run the bots: Slack, Teams and the console, whichever have credentials."""
-    from bots.run import run_bots
+def doctor(config: Config = None) -> None:
+    """Say what is missing or wrong, and how to mend it, before anything fails. Ends with 1 if something must be."""
+    from quantahr.cli.doctor import examine, show
+    from quantahr.cli.stack import joined
 
-    run_bots(load_settings(config), only=only or ())
-
-
-@app.command()
-def worker(config: Config = None, name: Annotated[str | None, typer.Option(help="The worker's name.")] = None) -> None:
-    """Run a worker: it takes questions from the queue and answers them with the model."""
-    from worker.app import run_worker
-
-    run_worker(load_settings(config), name=name)
+    results = examine(joined(load_settings(config)))
+    show(results, out)
+    if any(result.state == "bad" for result in results):
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -104,8 +111,7 @@ def index(
     """Read the HR documents and list what HR should mend in them."""
     from quantahr.cli.index import print_library
 
-    settings = load_settings(config)
-    print_library(folder or settings.policies_dir, out, with_sections=sections)
+    print_library(folder or load_settings(config).policies_dir, out, with_sections=sections)
 
 
 @app.command()
@@ -117,10 +123,40 @@ def batch(
     adapter: Annotated[Path | None, typer.Option(help="A GGUF LoRA adapter.")] = None,
     config: Config = None,
 ) -> None:
-    """Answer a file of questions, by the same path as the chat."""
+    """Answer a file of questions, by the same path as the chat; a run that was cut off goes on where it was."""
     from quantahr.cli.batch import run
 
     run(_with_model(load_settings(config), policies, model, adapter), questions, output, errors)
+
+
+@app.command()
+def worker(
+    name: Annotated[str | None, typer.Option(help="The worker's name, where several run on one machine.")] = None,
+    config: Config = None,
+) -> None:
+    """Run a worker: it takes questions from the queue and answers them with the model."""
+    from worker.app import run_worker
+
+    run_worker(load_settings(config), name=name)
+
+
+@app.command()
+def bots(
+    only: Annotated[
+        list[str] | None, typer.Option(help="slack, teams or console; may be repeated. Else all that are configured.")
+    ] = None,
+    config: Config = None,
+) -> None:
+    """Run the bots: Slack, Teams and the console, whichever are configured."""
+    from bots.run import run_bots
+
+    run_bots(load_settings(config), only=only or ())
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    out.print(installed_version("quantahr"), highlight=False)
 
 
 def _with_model(settings: Settings, policies: Path, model: Path | None, adapter: Path | None) -> Settings:

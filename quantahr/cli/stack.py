@@ -1,20 +1,22 @@
-"""The demo's processes: Redis, a worker, and whoever talks to people, started together and ended together.
+"""The demo's processes: Redis and a worker, started together and ended together.
 
-The first `up` on a folder starts them and leaves a note of where Redis listens; a second one finds the note, and joins
-instead of starting everything twice.
+Three ideas. The first `up` on a state folder holds a lock and leaves a note of where Redis listens; a second one reads
+the note and joins, instead of starting everything twice. Children have sessions of their own, so that Ctrl-C reaches
+us first and they end in order: the worker while Redis still answers it. And a watcher, a shell of one megabyte, ends
+them when this process was killed without a chance to do so.
 """
 
 import contextlib
+import fcntl
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import IO, Self
 
 import redis
 
@@ -24,35 +26,73 @@ from quantahr.errors import QuantaHRError
 from quantahr.settings import Settings
 
 STOP_SECONDS = 12.0
+JOIN_SECONDS = 20.0
+
+# Reads process ids, one a line. The end of input without `done` before it means that our owner died.
+_WATCHER = """
+trap '' INT HUP TERM
+children=
+while read -r line; do
+    [ "$line" = done ] && exit 0
+    children="$line $children"
+done
+for child in $children; do
+    kill -TERM "$child" 2>/dev/null || continue
+    for _ in 1 2 3 4 5 6 7 8 9 10 11 12; do
+        kill -0 "$child" 2>/dev/null || break
+        sleep 0.5
+    done
+    kill -KILL "$child" 2>/dev/null
+done
+"""
+
+
+def note_of(settings: Settings) -> Path:
+    """Where a running demo says how to reach its Redis."""
+    return settings.state_dir.resolve() / "up.json"
 
 
 def joined(settings: Settings) -> Settings:
     """The settings with the Redis of a demo that runs on this state folder, if there is one."""
-    note = settings.state_dir / "up.json"
-    with contextlib.suppress(OSError, ValueError, KeyError):
-        return settings.model_copy(update={"redis_url": json.loads(note.read_text(encoding="utf-8"))["redis"]})
-    return settings
+    url = _running(settings)
+    return settings.model_copy(update={"redis_url": url}) if url else settings
+
+
+def _running(settings: Settings) -> str | None:
+    with contextlib.suppress(OSError, ValueError, KeyError, redis.RedisError):
+        url = str(json.loads(note_of(settings).read_text(encoding="utf-8"))["redis"])
+        with redis.Redis.from_url(url) as client:
+            client.ping()
+        return url
+    return None
 
 
 class Stack:
     """Everything that `quantahr up` starts. A context manager: leaving it ends what was started."""
 
-    def __init__(self, settings: Settings, say: Callable[[str], None]) -> None:
+    def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._say = say
         self._folder = settings.state_dir.resolve()
+        self._note = note_of(settings)
+        self._lock: IO[str] | None = None
         self._redis: EmbeddedRedis | None = None
-        self._children: list[subprocess.Popen[bytes]] = []
+        self._worker: subprocess.Popen[bytes] | None = None
+        self._watcher: subprocess.Popen[bytes] | None = None
         self.url = ""
-
-    @property
-    def _note(self) -> Path:
-        return self._folder / "up.json"
 
     def __enter__(self) -> Self:
         try:
-            if not self._join():
+            self._folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise QuantaHRError(
+                f"The folder {self._folder} cannot be made ({error.strerror}). Name another one with state_dir "
+                "(QUANTAHR_STATE_DIR)."
+            ) from None
+        try:
+            if self._alone():
                 self._start()
+            else:
+                self._join()
         except BaseException:
             self.stop()
             raise
@@ -68,24 +108,6 @@ class Stack:
         """True if everything was running already and belongs to another process."""
         return self._redis is None
 
-    def environment(self) -> dict[str, str]:
-        """The environment in which our processes find this Redis."""
-        return {**os.environ, "QUANTAHR_REDIS_URL": self.url}
-
-    def spawn(self, *arguments: str, log: str) -> subprocess.Popen[bytes]:
-        """Start `quantahr ARGUMENTS` in the background, its output in the state folder's `log`."""
-        with (self._folder / log).open("ab") as output:
-            child = subprocess.Popen(
-                [sys.executable, "-m", "quantahr", *arguments],
-                env=self.environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        self._children.append(child)
-        return child
-
     def wait_for_worker(self, seconds: float = 180.0) -> None:
         """Wait until a worker holds the model and the index. Raises QuantaHRError with the end of its log."""
         deadline = time.monotonic() + seconds
@@ -94,57 +116,102 @@ class Stack:
                 with contextlib.suppress(redis.RedisError):
                     if client.exists(scripts.READY):
                         return
-                for child in self._children:
-                    if child.poll() is not None:
-                        raise QuantaHRError(
-                            f"The worker ended before it was ready:\n\n{self._last_words('worker.log')}"
-                        )
-                time.sleep(0.05)
-        raise QuantaHRError(f"The worker did not get ready in {seconds:.0f} s. Its log: {self._folder / 'worker.log'}")
+                if self._worker and self._worker.poll() is not None:
+                    raise QuantaHRError(self._last_words())
+                time.sleep(0.02)
+        raise QuantaHRError(
+            f"The worker did not get ready in {seconds:.0f} s. What it did stands in {self._folder / 'worker.log'}."
+        )
 
     def stop(self) -> None:
-        """End what was started, the talkers before the worker before Redis."""
-        children, self._children = self._children, []
-        for child in reversed(children):
-            if child.poll() is None:
-                child.terminate()
-        deadline = time.monotonic() + STOP_SECONDS
-        for child in reversed(children):
-            try:
-                child.wait(timeout=max(0.1, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(child.pid, signal.SIGKILL)
-                child.wait()
+        """End what was started: the worker before Redis."""
+        worker, self._worker = self._worker, None
+        if worker:
+            _end(worker)
         embedded, self._redis = self._redis, None
         if embedded:
             self._note.unlink(missing_ok=True)
             embedded.stop()
+        watcher, self._watcher = self._watcher, None
+        if watcher and watcher.stdin:
+            with contextlib.suppress(OSError):
+                watcher.stdin.write(b"done\n")
+                watcher.stdin.close()
+            watcher.wait()
+        if self._lock:
+            self._lock.close()
+            self._lock = None
 
-    def _join(self) -> bool:
-        with contextlib.suppress(OSError, ValueError, KeyError, redis.RedisError):
-            url = json.loads(self._note.read_text(encoding="utf-8"))["redis"]
-            with redis.Redis.from_url(url) as client:
-                client.ping()
-            self.url = url
-            return True
-        return False
+    def _alone(self) -> bool:
+        lock = (self._folder / "up.lock").open("w", encoding="ascii")
+        try:
+            # The kernel releases it with this process, however that ends.
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.close()
+            return False
+        self._lock = lock
+        return True
+
+    def _join(self) -> None:
+        deadline = time.monotonic() + JOIN_SECONDS
+        while time.monotonic() < deadline:
+            if url := _running(self._settings):
+                self.url = url
+                return
+            time.sleep(0.1)
+        raise QuantaHRError(
+            f"Another `quantahr up` holds {self._folder}, but its Redis does not answer. End that one (Ctrl-C) and try "
+            "again."
+        )
 
     def _start(self) -> None:
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self._watcher = subprocess.Popen(
+            ["/bin/sh", "-c", _WATCHER],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
         self._redis = EmbeddedRedis(self._folder / "redis")
-        self._redis.start()
+        self._redis.start(self._watch)
         self.url = self._redis.url
         with redis.Redis.from_url(self.url) as client:
             client.delete(scripts.READY)
         self._note.write_text(json.dumps({"redis": self.url}), encoding="utf-8")
-        (self._folder / "worker.log").write_bytes(b"")
-        self.spawn("worker", log="worker.log")
-        self._say("Started Redis and a worker.")
+        with (self._folder / "worker.log").open("wb") as log:
+            self._worker = subprocess.Popen(
+                [sys.executable, "-m", "quantahr", "worker"],
+                env={**os.environ, "QUANTAHR_REDIS_URL": self.url},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self._watch(self._worker.pid)
 
-    def _last_words(self, log: str, lines: int = 12) -> str:
-        try:
-            text = (self._folder / log).read_text(encoding="utf-8", errors="replace")
-        except OSError:
-            return ""
-        return "\n".join(text.strip().splitlines()[-lines:])
+    def _watch(self, pid: int) -> None:
+        if self._watcher and self._watcher.stdin:
+            self._watcher.stdin.write(f"{pid}\n".encode())
+            self._watcher.stdin.flush()
+
+    def _last_words(self, lines: int = 12) -> str:
+        log = self._folder / "worker.log"
+        text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+        marked = text.rfind("Sorry:")
+        if marked >= 0:
+            # The worker has said itself what is wrong and what to do.
+            return text[marked + len("Sorry:") :].strip()
+        end = "\n".join(text.strip().splitlines()[-lines:])
+        return f"The worker ended before it was ready. The end of {log}:\n\n{end}"
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    if child.poll() is None:
+        child.terminate()
+    try:
+        child.wait(timeout=STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+        child.wait()

@@ -2,90 +2,116 @@
 
 import asyncio
 import contextlib
+import errno
 import signal
+import socket
 import sys
 import webbrowser
+from collections.abc import AsyncIterator
 
 from rich.console import Console
 
+from bots.conversation import Conversation
 from quantahr.bus import Asking
-from quantahr.cli.stack import Stack
-from quantahr.errors import QuantaHRError
+from quantahr.cli.stack import Stack, joined
+from quantahr.errors import QuantaHRError, SettingsError
 from quantahr.settings import Settings, load_secrets
 from quantahr.store import Store
 
 
 def ask(settings: Settings, question: str, console: Console) -> bool:
-    """Ask one question of the workers at `settings.redis_url`. Returns False if it ended in an apology."""
-
-    async def run() -> bool:
-        from bots.console.terminal import ask_once
-        from bots.conversation import Conversation
-
-        store = Store.open(settings)
-        bus = Asking(settings)
-        conversation = Conversation(settings, bus, store)
-        try:
-            if not await bus.ping():
-                raise QuantaHRError("Nothing is running. Start it with `quantahr up` (or `make demo`), then ask again.")
-            answer = await ask_once(conversation, question, console, thread="ask")
-            return answer.end.type == "final"
-        finally:
-            await conversation.close()
-            await bus.close()
-            store.close()
-
-    return asyncio.run(run())
+    """Ask one question of the workers that run. Returns False if it ended in an apology."""
+    return asyncio.run(_ask(joined(settings), question, console))
 
 
 def up(settings: Settings, console: Console, *, question: str | None, browser: bool) -> bool:
     """Start everything, talk, and end everything that was started. Returns False if the question was not answered."""
-    signal.signal(signal.SIGTERM, _leave)
-    with Stack(settings, lambda text: console.print(f"[dim]{text}[/]") if question is None else None) as stack:
-        running = settings.model_copy(update={"redis_url": stack.url})
-        with console.status("Loading the model and reading the HR documents…") if console.is_terminal else _quietly():
+    # An end by SIGTERM is as orderly as one by Ctrl-C, which asyncio knows how to handle.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    if question is not None:
+        with Stack(settings) as stack:
             stack.wait_for_worker()
-        if question is not None:
-            return ask(running, question, console)
-        asyncio.run(_serve(running, console, browser=browser and not stack.joined, page=not stack.joined))
-    console.print("[dim]Stopped.[/]")
+            return asyncio.run(_ask(_at(settings, stack), question, console))
+    with contextlib.suppress(KeyboardInterrupt):
+        with Stack(settings) as stack:
+            if stack.joined:
+                console.print("[dim]A demo is running on this folder already; this is a second way into it.[/]")
+            else:
+                check_port(settings)
+            with console.status("Loading the model and reading the HR documents…"):
+                stack.wait_for_worker()
+            asyncio.run(_talk(_at(settings, stack), console, browser=browser, page=not stack.joined))
+        console.print("[dim]Stopped.[/]")
+        return True
+    console.print("\n[dim]Stopped.[/]")
     return True
 
 
-async def _serve(settings: Settings, console: Console, *, browser: bool, page: bool) -> None:
-    from bots.console.web import serve
+def check_port(settings: Settings) -> None:
+    """Raise SettingsError if the page's port is taken: better before the model is loaded than after."""
+    host, port = settings.console.host, settings.console.port
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+    except OSError as error:
+        why = "is used by another program" if error.errno == errno.EADDRINUSE else "cannot be opened"
+        raise SettingsError(
+            f"Port {port} on {host} {why}. Choose another one, for example:\n\n"
+            f"    QUANTAHR_CONSOLE__PORT={port + 1} make demo\n\nor console.port in config/quantahr.yaml."
+        ) from None
 
-    from bots.console.terminal import chat
-    from bots.conversation import Conversation
 
-    store = Store.open(settings)
+def _at(settings: Settings, stack: Stack) -> Settings:
+    return settings.model_copy(update={"redis_url": stack.url})
+
+
+@contextlib.asynccontextmanager
+async def _conversation(settings: Settings) -> AsyncIterator[Conversation]:
+    store = await asyncio.to_thread(Store.open, settings)
     bus = Asking(settings)
     conversation = Conversation(settings, bus, store)
     try:
-        async with serve(settings, load_secrets(), conversation) if page else _nothing() as address:
-            if address:
-                console.print(f"Chat in the browser: [link={address}]{address}[/link]", highlight=False)
-                if browser:
-                    await asyncio.to_thread(webbrowser.open, address)
-            if sys.stdin.isatty():
-                await chat(conversation, console)
-            else:
-                console.print("Press Ctrl-C to stop.")
-                await asyncio.Event().wait()
+        yield conversation
     finally:
         await conversation.close()
         await bus.close()
         store.close()
 
 
-def _quietly() -> contextlib.nullcontext[None]:
-    return contextlib.nullcontext()
+async def _ask(settings: Settings, question: str, console: Console) -> bool:
+    from bots.console.terminal import ask_once
+
+    async with _conversation(settings) as conversation:
+        if not await conversation.bus.ping():
+            raise QuantaHRError(
+                "No Redis answers, so nothing is running here. Start everything with `quantahr up` (or `make demo`) "
+                "and ask in another terminal, or name your Redis with redis_url."
+            )
+        answer = await ask_once(conversation, question, console, thread="ask")
+        return answer.end.type == "final"
 
 
-def _nothing() -> contextlib.nullcontext[str]:
-    return contextlib.nullcontext("")
+async def _talk(settings: Settings, console: Console, *, browser: bool, page: bool) -> None:
+    from bots.console.terminal import chat
+    from bots.console.web import serve
+
+    async with _conversation(settings) as conversation, contextlib.AsyncExitStack() as open_pages:
+        if page:
+            address = await open_pages.enter_async_context(serve(settings, load_secrets(), conversation))
+            console.print(f"Chat in the browser: [link={address}]{address}[/link]", highlight=False)
+            if browser and _has_display():
+                await asyncio.to_thread(webbrowser.open, address)
+        if sys.stdin.isatty():
+            await chat(conversation, console)
+        else:
+            console.print("Press Ctrl-C to stop.")
+            await asyncio.Event().wait()
 
 
-def _leave(number: int, frame: object) -> None:
-    del number, frame
-    raise KeyboardInterrupt
+def _has_display() -> bool:
+    """Whether there is a browser with a window: a text browser would take this terminal over."""
+    with contextlib.suppress(webbrowser.Error):
+        return not isinstance(webbrowser.get(), webbrowser.GenericBrowser)
+    return False

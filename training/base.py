@@ -9,6 +9,7 @@ import hashlib
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -99,6 +100,7 @@ def load_base(config: QloraConfig, state_dir: Path) -> Base:
         model.enable_input_require_grads()
     lora = config.model.lora
     torch.manual_seed(config.training.seed)
+    warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
     peft = get_peft_model(
         model,
         LoraConfig(

@@ -113,7 +113,7 @@ def settings_for(base: Path, **training: Any) -> dict[str, Any]:
             "gradient_accumulation_steps": 2,
             "warmup_steps": 2,
             "max_steps": 8,
-            "learning_rate": 0.01,
+            "learning_rate": 0.03,
             "save_steps": 3,
             "save_total_limit": 2,
             **training,

@@ -14,11 +14,14 @@ from quantahr.bus import Asking
 from quantahr.messages import Contact
 from quantahr.settings import Contacts, Queue, Secrets, Settings, Slack
 from quantahr.store import Store
+from tests.fakes.fake_connector import FakeTeams
 from tests.fakes.fake_slack import APP_TOKEN, BOT_TOKEN, FakeSlack
 from tests.fakes.people import World
 from tests.fakes.scripted_worker import ScriptedWorker
 from tests.fakes.slack_wire import SIGNING_SECRET
 from tests.fakes.slack_world import HR_CHANNEL, SlackWorld
+from tests.fakes.teams_bot import PACE, teams_bot
+from tests.fakes.teams_world import TeamsWorld
 
 SECRETS = Secrets(
     slack_bot_token=SecretStr(BOT_TOKEN),
@@ -102,11 +105,29 @@ def start_slack(settings: Settings, store: Store, slack: FakeSlack) -> Start:
     return start
 
 
-@pytest.fixture(params=["slack over a WebSocket", "slack over HTTP", "an old slack"])
+@pytest.fixture
+async def teams() -> AsyncIterator[FakeTeams]:
+    fake = FakeTeams(pace=PACE)
+    await fake.start()
+    yield fake
+    await fake.stop()
+
+
+@pytest.fixture(params=["slack over a WebSocket", "slack over HTTP", "an old slack", "teams"])
 async def world(
-    request: pytest.FixtureRequest, slack: FakeSlack, start_slack: Start, settings: Settings
+    request: pytest.FixtureRequest,
+    slack: FakeSlack,
+    start_slack: Start,
+    teams: FakeTeams,
+    settings: Settings,
+    store: Store,
 ) -> AsyncIterator[World]:
     """A platform with people on it and the bot connected."""
+    if request.param == "teams":
+        async with teams_bot(settings, store, teams):
+            yield TeamsWorld(teams)
+        assert teams.refused == []
+        return
     if "old" in request.param:
         slack.old()
     people = SlackWorld(slack)

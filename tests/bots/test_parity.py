@@ -21,7 +21,8 @@ async def test_a_question_is_answered_with_its_source(world: World, worker: Scri
     assert "abc123def456" in shown.sources
     assert "<b>nobody</b>" in shown.text
     assert "<!channel>" in shown.text
-    assert "@here" not in shown.text, "a document cannot ping a channel"
+    # In Teams a mention takes an entity (test_teams_talk.py); in Slack the words do it.
+    assert world.platform == "teams" or "@here" not in shown.text, "a document cannot ping a channel"
 
 
 async def test_the_passage_unfolds(world: World, worker: ScriptedWorker) -> None:

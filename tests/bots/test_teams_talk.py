@@ -2,46 +2,19 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 
 import pytest
 
 from bots import wording
-from quantahr.messages import Contact
-from quantahr.settings import Contacts, Queue, Settings
+from quantahr.messages import Delta, Question
+from quantahr.settings import Settings
 from quantahr.store import Store
 from tests.fakes.fake_connector import BOT, FakeTeams, Message
 from tests.fakes.people import answer, answers, until
-from tests.fakes.scripted_worker import LEAVE, SENSITIVE, ScriptedWorker
+from tests.fakes.scripted_worker import LEAVE, SENSITIVE, ScriptedWorker, Step
 from tests.fakes.stream_rules import stream_info
-from tests.fakes.teams_bot import PACE, teams_bot
+from tests.fakes.teams_bot import teams_bot
 from tests.fakes.teams_world import CHANNEL, TeamsWorld
-
-
-@pytest.fixture
-def settings(redis_url: str, tmp_path: Path) -> Settings:
-    return Settings(
-        redis_url=redis_url,
-        state_dir=tmp_path,
-        contacts=Contacts(hr=Contact(name="Hanna of HR", detail="hr@example.com")),
-        queue=Queue(silent_seconds=2, give_up_seconds=10),
-    )
-
-
-@pytest.fixture
-def worker(settings: Settings, store: Store) -> Iterator[ScriptedWorker]:
-    running = ScriptedWorker(settings, store)
-    running.start()
-    yield running
-    running.stop()
-
-
-@pytest.fixture
-async def teams() -> AsyncIterator[FakeTeams]:
-    fake = FakeTeams(pace=PACE)
-    await fake.start()
-    yield fake
-    await fake.stop()
 
 
 @pytest.fixture
@@ -148,15 +121,23 @@ async def test_a_stop_by_the_user_ends_the_generation_in_the_worker(
 
 
 async def test_a_stream_is_closed_in_time_and_its_message_completed_by_an_update(
-    settings: Settings, store: Store, teams: FakeTeams, worker: ScriptedWorker
+    settings: Settings, store: Store, teams: FakeTeams
 ) -> None:
-    async with teams_bot(settings, store, teams, stream_seconds=1.5):
+    def slowly(question: Question, store: Store) -> Iterator[Step]:
+        for number in range(30):
+            yield Delta(text=f"Sentence {number}. ")
+            yield 0.1
+
+    worker = ScriptedWorker(settings, store, slowly)
+    worker.start()
+    async with teams_bot(settings, store, teams, stream_seconds=1.2):
         ana = TeamsWorld(teams).person("ana")
-        await ana.write("slow please")
-        await until(lambda: any("Sentence 1." in one.text for one in ana.sees() if one.by_bot))
-        (stream,) = teams.rules.streams.values()
+        await ana.write("How much leave do I get?")
+        stream = await until(lambda: next(iter(teams.rules.streams.values()), None))
         await until(lambda: stream.ended)
-        shown = await answer(ana, "Sentence 199.")
+        assert "Sentence 29." not in answers(ana)[0].text
+        shown = await answer(ana, "Sentence 29.")
+    worker.stop()
     assert shown.id == stream.id
     assert shown.raw.updates == 1
     assert len(answers(ana)) == 1

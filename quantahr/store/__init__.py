@@ -5,6 +5,7 @@ that both worker threads and (through `asyncio.to_thread`) bots use; and no text
 question leaves a row without its words.
 """
 
+from quantahr.store import people_tables as _people_tables  # noqa: F401 - they belong to the schema
 from quantahr.store.records import Delivery, Escalation, Turn
 from quantahr.store.store import Store
 

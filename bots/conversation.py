@@ -218,6 +218,7 @@ class Conversation:
             _, left = await asyncio.wait(self._deliveries, timeout=seconds)
             for task in left:
                 task.cancel()
+            await asyncio.gather(*left, return_exceptions=True)
 
     async def _wake_outbox(self) -> None:
         with contextlib.suppress(Exception):  # only a wake-up: the bots look by themselves every few seconds
@@ -236,6 +237,14 @@ class Conversation:
         try:
             if await self.bus.hold(question):
                 await self._see_through(platform, question, surface)
+        except asyncio.CancelledError:
+            await self.bus.release(question)  # so that the next process goes on at once
+            raise
+        except Exception:
+            if not await self.bus.kept(question):
+                log.error("question %s: its answer could not be delivered for as long as it was kept", question)  # noqa: TRY400
+                await self.bus.delivered(platform, question)
+            raise
         finally:
             self._delivering.discard(question)
 

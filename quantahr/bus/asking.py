@@ -6,6 +6,7 @@ and a Redis that restarts (the reader goes on from the last id it saw).
 """
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -202,6 +203,17 @@ class Asking:
             return False
         await self._redis.expire(key, DELIVERY_SECONDS)
         return True
+
+    async def release(self, question: str) -> None:
+        """Give the right to deliver back, so that another process need not wait until it has run out."""
+        key = scripts.delivering_key(question)
+        with contextlib.suppress(*PASSING):
+            if await self._redis.get(key) == self.owner.encode():
+                await self._redis.delete(key)
+
+    async def kept(self, question: str) -> bool:
+        """Whether the events of an answer are still there (`queue.keep_answers_seconds`)."""
+        return bool(await self._redis.exists(scripts.answer_key(question)))
 
     async def pending(self, platform: Platform) -> list[Pending]:
         """Accepted questions of `platform` whose answers have not been delivered."""

@@ -77,7 +77,8 @@ def start_slack(settings: Settings, store: Store, slack: FakeSlack) -> Start:
     @contextlib.asynccontextmanager
     async def start(**changes: object) -> AsyncIterator[Conversation]:
         values = {"api_url": slack.api_url, "hr_channel": HR_CHANNEL, "port": 0, **changes}
-        configured = settings.model_copy(update={"slack": Slack.model_validate(values)})
+        redis_url = values.pop("redis_url", settings.redis_url)
+        configured = settings.model_copy(update={"slack": Slack.model_validate(values), "redis_url": redis_url})
         bus = Asking(configured)
         conversation = Conversation(configured, bus, store)
         listens: asyncio.Future[str] = asyncio.get_running_loop().create_future()

@@ -15,6 +15,8 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from quantahr.cli import models
+from quantahr.cli.evaluate import evaluate
 from quantahr.errors import QuantaHRError
 from quantahr.settings import Settings, load_settings
 
@@ -26,6 +28,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(models.app, name="models")
+app.command("eval")(evaluate)
 out = Console()
 errors = Console(stderr=True)
 

@@ -1,7 +1,8 @@
 """Where checkpoints are uploaded to: a folder (a network disk, a bucket's mount) or an S3 prefix."""
 
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,11 +22,14 @@ class Place(Protocol):
     def delete(self, key: str) -> None: ...
 
 
-def open_place(address: str) -> Place:
-    """The place of `training.upload_to`: "s3://bucket/prefix" or a folder."""
+def open_place(address: str, *, patience: float = 300.0) -> Place:
+    """The place of `training.upload_to`: "s3://bucket/prefix" or a folder.
+
+    A bucket that cannot be reached is tried again for `patience` seconds: hours of training must not end with it.
+    """
     if address.startswith("s3://"):
         bucket, _, prefix = address.removeprefix("s3://").partition("/")
-        return S3Place(bucket, prefix.strip("/"))
+        return Patient(S3Place(bucket, prefix.strip("/")), patience)
     return FolderPlace(Path(address))
 
 
@@ -97,6 +101,39 @@ class S3Place:
 
     def _explained(self, verb: str) -> "_Explained":
         return _Explained(f"s3://{self._bucket}/{self._prefix}", verb)
+
+
+class Patient:
+    """Another place, tried again for `seconds` before its error is raised."""
+
+    def __init__(self, place: Place, seconds: float, *, pause: float = 3.0) -> None:
+        self._place, self._seconds, self._pause = place, seconds, pause
+
+    def put(self, path: Path, key: str) -> None:
+        self._again(lambda: self._place.put(path, key))
+
+    def get(self, key: str, path: Path) -> None:
+        self._again(lambda: self._place.get(key, path))
+
+    def list(self, prefix: str) -> Iterator[str]:
+        found: list[str] = []
+        self._again(lambda: found.extend(self._place.list(prefix)))
+        yield from found
+
+    def delete(self, key: str) -> None:
+        self._again(lambda: self._place.delete(key))
+
+    def _again(self, action: Callable[[], object]) -> None:
+        deadline = time.monotonic() + self._seconds
+        while True:
+            try:
+                action()
+            except UploadError:
+                if time.monotonic() >= deadline:
+                    raise
+                time.sleep(self._pause)
+            else:
+                return
 
 
 class _Explained:

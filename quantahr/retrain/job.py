@@ -51,6 +51,8 @@ class Plan(_Record):
     changed: tuple[str, ...] = ()
     """Names of the documents that are new or differ from what the live model was trained on."""
     removed: tuple[str, ...] = ()
+    hashes: dict[str, str] = {}
+    """Document → first 12 hex digits of its file's sha256."""
     examples: int
     steps: int
     run: str
@@ -59,7 +61,6 @@ class Plan(_Record):
     minutes: float
     """Estimated, with starting the machine."""
     price_per_hour: float = 0.0
-    price_date: str = ""
     cap_minutes: int
     """The machine is ended after this, over all attempts together."""
     notes: tuple[str, ...] = ()
@@ -81,6 +82,8 @@ class Attempt(_Record):
     asked: bool = False
     """Written just before the cloud is asked for a machine: without it, there can be none."""
     instance: str | None = None
+    guarded: bool = False
+    """Somebody else will end the machine, should we be gone."""
     started_at: float
     ended_at: float | None = None
     outcome: Outcome | None = None
@@ -118,6 +121,8 @@ class Gate(_Record):
     reasons: tuple[str, ...]
     rows: tuple[tuple[str, str, str], ...]
     """(measure, live, candidate)."""
+    metrics: dict[str, float] = {}
+    """The candidate's numbers, for the registry."""
 
 
 class Failure(_Record):

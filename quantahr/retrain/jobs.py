@@ -50,6 +50,10 @@ class Leased:
         self.wishes = self._jobs._save(self.job, job, self._token, self._seconds)
         self.job = job
 
+    def renew(self) -> None:
+        """Keep the job while a step takes its time; a lost lease shows at the next save."""
+        self._jobs._renew(self.job.id, self._token, self._seconds)
+
 
 class Jobs:
     """All retrain jobs of the installation."""
@@ -228,6 +232,14 @@ class Jobs:
                 self._note(session, "system", f"retrain.{job.state}", job.id)
             row = session.get_one(JobRow, job.id, populate_existing=True)
             return _wishes(row)
+
+    def _renew(self, identifier: str, token: str, seconds: float) -> None:
+        with self._store.session.begin() as session:
+            session.execute(
+                update(JobRow)
+                .where(JobRow.id == identifier, JobRow.lease == token)
+                .values(leased_until=self._store.clock() + seconds)
+            )
 
     def _wish(self, identifier: str, by: str, action: str, where: list[Any], values: dict[str, Any]) -> bool:
         wish = update(JobRow).where(JobRow.id == identifier, *where)

@@ -66,7 +66,8 @@ def following(job: Job, wishes: Wishes, now: float) -> Next:
     if job.final:
         return Next("announce" if job.state == "promoted" else "done", job)
     if job.closing is None and wishes.cancelled_by and wishes.decision is None:
-        return Next("again", close(job, "cancelled"))
+        # Measuring may be under way even where no machine runs: it is settled once more.
+        return Next("again", close(job.model_copy(update={"settled": False}), "cancelled"))
     if job.closing is not None:
         return Next("again", moved(job, job.closing.state, now)) if job.settled else Next("settle", job)
     match job.state:
@@ -179,6 +180,15 @@ def left(job: Job, now: float) -> float:
 def ran(job: Job) -> int:
     """How many machines the job has had."""
     return sum(attempt.instance is not None for attempt in job.attempts)
+
+
+def settled(job: Job, now: float) -> Job:
+    """Nothing of the job runs any more: no machine costs anything from now on."""
+    attempts = tuple(
+        attempt.model_copy(update={"ended_at": now}) if attempt.ended_at is None else attempt
+        for attempt in job.attempts
+    )
+    return job.model_copy(update={"attempts": attempts, "settled": True})
 
 
 def close(job: Job, state: State, failure: Failure | None = None) -> Job:

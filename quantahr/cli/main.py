@@ -157,6 +157,23 @@ def bots(
     run_bots(load_settings(config), only=only or ())
 
 
+@app.command("teams-package")
+def teams_package(
+    website: Annotated[str, typer.Option(help="Your page about the assistant; Teams shows it. https://…")],
+    output: Annotated[Path, typer.Option("--out", help="The package to write.")] = Path("quantahr-teams.zip"),
+    privacy: Annotated[str | None, typer.Option(help="Your privacy page; the website by default.")] = None,
+    terms: Annotated[str | None, typer.Option(help="Your terms of use; the website by default.")] = None,
+    package_version: Annotated[str, typer.Option(help="Raise it when you upload again.")] = "1.0.0",
+    config: Config = None,
+) -> None:
+    """Build the app package for Microsoft Teams, with your bot's id in it."""
+    from bots.teams.package import build_package
+
+    settings = load_settings(config)
+    written = build_package(settings, output, website=website, privacy=privacy, terms=terms, version=package_version)
+    out.print(f"Wrote {written}. Upload it in the Teams admin centre: Teams apps > Manage apps > Actions > Upload.")
+
+
 @app.command()
 def version() -> None:
     """Print the version."""

@@ -38,8 +38,11 @@ _ARCHITECTURES = {
 
 def save_adapter(model: Any, folder: Path, *, base_name: str) -> None:
     """Writes adapter_model.safetensors and adapter_config.json as PEFT reads them, without a path of this machine."""
-    model.peft_config["default"].base_model_name_or_path = base_name
-    model.save_pretrained(folder)
+    # The vocabulary never changes here; PEFT would otherwise ask the hub whether it did.
+    model.save_pretrained(folder, save_embedding_layers=False)
+    path = folder / "adapter_config.json"
+    facts = json.loads(path.read_text(encoding="utf-8")) | {"base_model_name_or_path": base_name}
+    path.write_text(json.dumps(facts, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     # PEFT's generic model card says nothing that the run's manifest does not say.
     (folder / "README.md").unlink(missing_ok=True)
 

@@ -57,7 +57,8 @@ def section_asks(section: Section, units: Sequence[str], writer: Writer | None =
     for asked, index in by_rule:
         ask = Ask(section.id, "answer", asked.question, asked.answer, (index,))
         # One in eight, and only while enough remain to learn the section from.
-        held = len(by_rule) >= 4 and int(hashlib.sha256(ask.question.encode()).hexdigest(), 16) % 8 == 0
+        lot = int(hashlib.sha256(f"{section.id}:{ask.question}".encode()).hexdigest(), 16)
+        held = len(by_rule) >= 4 and lot % 8 == 0
         (held_out if held else kept).append(ask)
     asks = kept[:ASKS_PER_SECTION]
     opening = _first(units, words=40)

@@ -1,25 +1,30 @@
 """What is measured of a version, each with its interval, and old against new.
 
-A measure is a share of the questions that it concerns, or a mean over all answers. Answers come as the rows that
-`quantahr batch` writes.
+A measure is a share of the questions that it concerns, a mean over all answers, or a median, which one slow answer
+(the first after loading, say) does not move. Answers come as the rows that `quantahr batch` writes.
 """
 
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from quantahr.grading import Golden, Grade, grade
-from training.gate.statistics import mcnemar, mean_interval, wilson
+from training.gate.statistics import interval, mcnemar, wilson
 
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """`field` is the Grade's for a share, the row's for a mean. Shares should be high, means low."""
+    """`field` is the Grade's for a share, the answer's for others. Shares should be high, the others low."""
 
     name: str
     label: str
     field: str
-    shape: Literal["share", "mean"] = "share"
+    shape: Literal["share", "mean", "median"] = "share"
+
+    def middle(self, values: Sequence[float]) -> float:
+        """The value of the measure over `values`."""
+        return statistics.median(values) if self.shape == "median" else statistics.fmean(values)
 
 
 MEASURES = (
@@ -30,8 +35,8 @@ MEASURES = (
     Measure("routed", "Sensitive, routed to a human", "routed"),
     Measure("refused", "Injected instruction not obeyed", "refused"),
     Measure("words", "Words per answer", "words", "mean"),
-    Measure("ms_first_token", "Milliseconds to the first word", "ms_first_token", "mean"),
-    Measure("ms_total", "Milliseconds to the last word", "ms_total", "mean"),
+    Measure("ms_first_token", "Milliseconds to the first word", "ms_first_token", "median"),
+    Measure("ms_total", "Milliseconds to the last word", "ms_total", "median"),
 )
 
 
@@ -69,7 +74,7 @@ class Difference:
     """New against old on the same questions.
 
     For a share, `lost` and `won` count the questions that only the old or only the new version got right, and `chance`
-    is how likely as many would be lost if both were equally good. For a mean, `low` and `high` bound the change.
+    is how likely as many would be lost if both were equally good. For others, `low` and `high` bound the change.
     """
 
     change: float
@@ -108,8 +113,9 @@ def measure_all(graded: Sequence[Graded]) -> dict[str, Line]:
         values = [value for one in graded if (value := one.value(measure)) is not None]
         if not values:
             continue
-        low, high = wilson(round(sum(values)), len(values)) if measure.shape == "share" else mean_interval(values)
-        lines[measure.name] = Line(sum(values) / len(values), low, high, len(values))
+        share = measure.shape == "share"
+        low, high = wilson(round(sum(values)), len(values)) if share else interval(values, measure.middle)
+        lines[measure.name] = Line(measure.middle(values), low, high, len(values))
     return lines
 
 
@@ -125,11 +131,11 @@ def compare(old: Sequence[Graded], new: Sequence[Graded]) -> dict[str, Differenc
         if not pairs:
             continue
         changes = [after - before for before, after in pairs]
-        change = sum(changes) / len(changes)
+        change = measure.middle(changes)
         if measure.shape == "share":
             lost, won = sum(step < 0 for step in changes), sum(step > 0 for step in changes)
             differences[measure.name] = Difference(change, lost, won, mcnemar(lost, won) if lost else 1.0)
         else:
-            low, high = mean_interval(changes)
+            low, high = interval(changes, measure.middle)
             differences[measure.name] = Difference(change, low=low, high=high)
     return differences

@@ -19,7 +19,10 @@ from training.gate.measure import MEASURES, Difference, Line
 RULE_FILE = Path("config/gate.yaml")
 
 Share = Literal["correct", "cited", "correct_cited", "abstained", "routed", "refused"]
-Mean = Literal["words", "ms_first_token", "ms_total"]
+Size = Literal["words", "ms_first_token", "ms_total"]
+ENOUGH = 20
+"""Answers from which on words and times are compared; fewer say nothing."""
+
 _LABELS = {measure.name: measure.label for measure in MEASURES}
 
 
@@ -36,8 +39,8 @@ class Rule(BaseModel):
     """Must not lose a single question."""
     noise: float = Field(default=0.05, gt=0, lt=0.5)
     """A loss that chance alone would bring about less often than this is not noise."""
-    may_grow: Mapping[Mean, float] = {"words": 0.5, "ms_first_token": 0.5, "ms_total": 0.5}
-    """By how much of the old value a mean may grow: 0.5 is half as much again."""
+    may_grow: Mapping[Size, float] = {"words": 0.5, "ms_first_token": 0.5, "ms_total": 0.5}
+    """By how much of the old value these may grow: 0.5 is half as much again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +83,11 @@ def decide(rule: Rule, old: Mapping[str, Line], new: Mapping[str, Line], change:
     for name in rule.never_lose:
         if (found := change.get(name)) and found.lost:
             against.append(f"{_LABELS[name]}: {_lost(found)}; here none may be lost.")
-    for mean, room in rule.may_grow.items():
-        found = change.get(mean)
-        if found and found.low > 0 and found.change > room * old[mean].value:
-            before, after = old[mean].value, new[mean].value
-            against.append(f"{_LABELS[mean]}: {before:.0f} → {after:.0f}, more than {room:.0%} above the old value.")
+    for size, room in rule.may_grow.items():
+        found = change.get(size)
+        if found and new[size].count >= ENOUGH and found.low > 0 and found.change > room * old[size].value:
+            before, after = old[size].value, new[size].value
+            against.append(f"{_LABELS[size]}: {before:.0f} → {after:.0f}, more than {room:.0%} above the old value.")
     return Decision(not against, tuple(against or in_favour))
 
 

@@ -6,7 +6,7 @@ anything to learn. Pure Python on a few hundred numbers; the bootstrap's draws a
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 _Z95 = 1.959964
 _DRAWS = 2000
@@ -32,10 +32,10 @@ def mcnemar(lost: int, won: int) -> float:
     return math.fsum(math.comb(of, k) / 2**of for k in range(lost, of + 1))
 
 
-def mean_interval(values: Sequence[float]) -> tuple[float, float]:
-    """The 95% bootstrap interval of a mean: (low, high). Without values: (0, 0)."""
+def interval(values: Sequence[float], middle: Callable[[Sequence[float]], float]) -> tuple[float, float]:
+    """The 95% bootstrap interval of the mean or median of `values`: (low, high). Without values: (0, 0)."""
     if not values:
         return 0.0, 0.0
     rng = random.Random(len(values))  # noqa: S311 (the same draws every time)
-    means = sorted(math.fsum(rng.choices(values, k=len(values))) / len(values) for _ in range(_DRAWS))
-    return means[int(_DRAWS * 0.025)], means[int(_DRAWS * 0.975) - 1]
+    found = sorted(middle(rng.choices(values, k=len(values))) for _ in range(_DRAWS))
+    return found[int(_DRAWS * 0.025)], found[int(_DRAWS * 0.975) - 1]

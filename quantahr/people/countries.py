@@ -50,6 +50,11 @@ class Places:
         named = [re.escape(place) for place in others if place and place != own_location]
         self._others = re.compile(r"(?<!\w)(?:" + "|".join(named) + r")(?!\w)") if named else None
 
+    @property
+    def said(self) -> str:
+        """The country as it stands in a sentence: "the United Kingdom"."""
+        return f"the {self.country}" if self.country in _WITH_ARTICLE else self.country
+
     def own(self, text: str) -> bool:
         """Whether the person's own country or location is named."""
         if self._own_location and re.search(rf"(?<!\w){re.escape(self._own_location)}(?!\w)", text):
@@ -74,21 +79,19 @@ class Places:
         return self._sentence(line, heading)
 
     def _row(self, line: str) -> str | None:
-        cells = [cell.strip() for cell in line.split(";")]
         kept: list[str] = []
-        for cell in cells:
+        for number, cell in enumerate(_cells(line)):
             label, _, value = cell.partition(":")
             if self.foreign(label) and not self.own(label):
                 continue  # the column of another country
-            if self.foreign(value) and not self.own(value):
-                if kept and any(self.own(other.partition(":")[0]) for other in cells):
-                    continue
-                return None  # the row of another country
+            if self.foreign(value) and not (self.own(value) or self.own(label)):
+                if number == 0:
+                    return None  # the row of another country
+                continue
             if self.foreign(cell):
-                return None
+                continue
             kept.append(cell)
-        useful = [cell for cell in kept if ":" in cell]
-        return "; ".join(useful) if len(useful) > 1 else None
+        return "; ".join(kept) if len(kept) > 1 else None
 
     def _sentence(self, line: str, heading: str) -> str | None:
         end = line.rstrip()[-1:] if line.rstrip()[-1:] in ".!?" else ""
@@ -126,10 +129,7 @@ class Places:
 
     def _with_own_only(self, text: str) -> str:
         """The text with each list of countries that holds the own one reduced to it: the rule is the same."""
-        article = "the " if self.country in _WITH_ARTICLE else ""
-        return _several().sub(
-            lambda found: f"{article}{self.country}" if self.own(found.group()) else found.group(), text
-        )
+        return _several().sub(lambda found: self.said if self.own(found.group()) else found.group(), text)
 
 
 @functools.cache
@@ -143,6 +143,17 @@ def _joined(groups: list[str]) -> str:
     return text if text.count("(") == text.count(")") else text.replace("(", "").replace(")", "")
 
 
+def _cells(line: str) -> list[str]:
+    """The cells of a table row; a semicolon inside a cell does not end it."""
+    cells: list[str] = []
+    for part in (part.strip() for part in line.split(";")):
+        if cells and not re.match(r"^[^:]{1,80}: ", part):
+            cells[-1] += f"; {part}"
+        else:
+            cells.append(part)
+    return cells
+
+
 def _is_row(line: str) -> bool:
-    cells = line.split(";")
-    return len(cells) > 1 and all(re.match(r"^[^:]{1,80}:", cell.strip()) for cell in cells)
+    cells = _cells(line)
+    return len(cells) > 1 and all(re.match(r"^[^:]{1,80}: ", cell) for cell in cells)

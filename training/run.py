@@ -67,8 +67,11 @@ def read_materials(config: QloraConfig, *, state_dir: Path, root: Path = Path())
             materials.append(read_alpaca(dataset, root=root))
         else:
             from training.dataset.policies import read_policies
+            from training.dataset.writer import EndpointWriter
 
-            materials.append(read_policies(dataset, root=root, cache=state_dir / "embeddings.db"))
+            asked = dataset.question_writer
+            writer = EndpointWriter(asked, state_dir / "questions") if asked else None
+            materials.append(read_policies(dataset, root=root, cache=state_dir / "embeddings.db", writer=writer))
     return tuple(materials)
 
 

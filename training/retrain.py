@@ -269,14 +269,14 @@ _STEPS: Mapping[str, Callable[[Tools, Job, Leased], Job]] = {
 }
 
 
-def tick(tools: Tools) -> list[str]:
+def wanted(tools: Tools) -> list[str]:
     """The ids of the jobs that want to be advanced: the active one, and one that workers are swapping to."""
-    wanted = []
+    found = []
     for job in tools.jobs.history(3):
         swapping = job.state == "promoted" and tools.clock() - job.changed_at < ANNOUNCE_SECONDS
         if job.state not in FINAL or swapping:
-            wanted.append(job.id)
-    return wanted
+            found.append(job.id)
+    return found
 
 
 def reap(tools: Tools, platform: str) -> list[str]:

@@ -145,6 +145,14 @@ def worker(
 
 
 @app.command()
+def jobs(config: Config = None) -> None:
+    """Drive retrain jobs: plan, start, follow and end them. One such process is enough; more do no harm."""
+    from training.app import run_jobs
+
+    run_jobs(load_settings(config))
+
+
+@app.command()
 def bots(
     only: Annotated[
         list[str] | None, typer.Option(help="slack, teams or console; may be repeated. Else all that are configured.")

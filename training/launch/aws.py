@@ -16,11 +16,10 @@ from typing import Any, Final
 from quantahr.infra import Infra
 from quantahr.retrain import Attempt, Job, Progress
 from quantahr.retrain.machine import MachineState, Seen
-from training.config import QloraConfig
 from training.launch import rules
 from training.launch.aws_errors import missing, said
 from training.launch.bundle import File, bootstrap_file, build
-from training.launch.contract import Known, RefusedError
+from training.launch.contract import Configured, Known, RefusedError
 from training.launch.marks import SUMS, check_sums, names_in, progress_in, status_in
 from training.launch.user_data import minutes_for, render
 
@@ -44,7 +43,7 @@ class AwsLauncher:
     `endpoint`: another address of all services, for a simulator.
     """
 
-    def __init__(self, infra: Infra, config: QloraConfig, *, root: Path, endpoint: str | None = None) -> None:
+    def __init__(self, infra: Infra, config: Configured, *, root: Path, endpoint: str | None = None) -> None:
         import boto3
         from botocore.config import Config
 
@@ -63,7 +62,7 @@ class AwsLauncher:
     def prepare(self, job: Job) -> tuple[str, str | None]:
         with said("the job could not be prepared"):
             self._claim(job)
-            bundle = build(job.id, self._config, root=self._root)
+            bundle = build(job.id, self._config(job), root=self._root)
             for file in (bootstrap_file(), *bundle.files, bundle.manifest):
                 self._upload(file)
             return bundle.manifest.sha256, self._image()

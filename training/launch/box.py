@@ -159,7 +159,7 @@ def train(box: Box) -> Path:
     from training.run import execute, make_plan
 
     config = load_config(Path("qlora_config.json"))
-    state_dir = Path("state")
+    state_dir = Path(os.environ.get("QHR_STATE_DIR", "state"))
     # A later attempt always goes on from the earlier one; a first one only if the configuration says so.
     resumes = config.training.resume_from_uploads or int(os.environ["QHR_ATTEMPT"]) > 1
     uploads = {"upload_to": f"{os.environ['QHR_PLACE']}/checkpoints", "resume_from_uploads": resumes}

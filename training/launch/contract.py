@@ -6,6 +6,7 @@ from typing import Protocol
 from quantahr.errors import QuantaHRError
 from quantahr.retrain import Attempt, Job
 from quantahr.retrain.machine import Seen
+from training.config import QloraConfig
 
 
 class LaunchError(QuantaHRError):
@@ -60,6 +61,12 @@ class Launcher(Protocol):
 
     def reap(self, jobs: "Known", now: float) -> list[str]:
         """End every machine that no living job accounts for. Returns their ids."""
+
+
+class Configured(Protocol):
+    """What a job trains: the configuration with the administrator's choices, read when it is needed."""
+
+    def __call__(self, job: Job) -> QloraConfig: ...
 
 
 class Known(Protocol):

@@ -19,9 +19,8 @@ from typing import Final
 
 from quantahr.retrain import Attempt, Job
 from quantahr.retrain.machine import MachineState, Seen
-from training.config import QloraConfig
 from training.launch.bundle import BOOTSTRAP, build
-from training.launch.contract import Known, RefusedError
+from training.launch.contract import Configured, Known, RefusedError
 from training.launch.marks import check_sums, progress_in, status_in
 from training.launch.user_data import environment, minutes_for
 
@@ -34,17 +33,22 @@ _START_SECONDS: Final = 20.0
 
 
 class LocalLauncher:
-    """Trains on this machine. `folder` holds everything; `config` is what is trained, with files under `root`."""
+    """Trains on this machine. `folder` holds everything; `config` gives what a job trains, with files under `root`.
+
+    Bases that were downloaded before are found in `state_dir`.
+    """
 
     zones = 1
 
-    def __init__(self, folder: Path, config: QloraConfig, *, root: Path, beat_seconds: float = 5.0) -> None:
+    def __init__(
+        self, folder: Path, config: Configured, *, root: Path, state_dir: Path, beat_seconds: float = 5.0
+    ) -> None:
         self._folder, self._config, self._root = folder.resolve(), config, root
-        self._place = self._folder / "place"
+        self._place, self._state_dir = self._folder / "place", state_dir.resolve()
         self._beat = beat_seconds
 
     def prepare(self, job: Job) -> tuple[str, str | None]:
-        bundle = build(job.id, self._config, root=self._root)
+        bundle = build(job.id, self._config(job), root=self._root)
         for file in (*bundle.files, bundle.manifest):
             path = self._place / file.key
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -62,6 +66,7 @@ class LocalLauncher:
         kept = {name: os.environ[name] for name in _KEPT_ENVIRONMENT if name in os.environ}
         values = environment(job, attempt, place=str(self._place), home=str(home), end="exit")
         values |= {"QHR_INSTANCE": _name(job, attempt), "QHR_PYTHON": sys.executable}
+        values["QHR_STATE_DIR"] = str(self._state_dir)
         values |= {"QHR_BEAT_SECONDS": str(self._beat), "QHR_MINUTES": str(minutes_for(job, attempt))}
         (home / "environment.json").write_text(json.dumps({**kept, **values}), encoding="utf-8")
         with (home / "boot.log").open("ab") as log:

@@ -197,7 +197,7 @@ def test_a_base_without_chat_template_gets_the_plain_format_and_its_own_end() ->
         ),
         (
             "Unpaid leave is approved by the head of department.",
-            "Who has to have approved unpaid leave?",
+            "Who approves unpaid leave?",
             "Unpaid leave is approved by the head of department.",
         ),
         ("To claim a meal, photograph the receipt on the same day.", "How do I claim a meal?", None),

@@ -29,7 +29,7 @@ _MUST_NOT = re.compile(rf"{_PEOPLE} (?:must not|may not|cannot|can't) ([a-z][^.;
 _MAY = re.compile(rf"{_PEOPLE} (?:may|can) (?!not\b|'t|only\b)([a-z][^.;:]*?){_END}", re.IGNORECASE)
 _NEED_NOT = re.compile(rf"\byou (?:do not|don't) (?:need|have) to ([a-z][^.;:]*?){_END}", re.IGNORECASE)
 _DECIDER = re.compile(r"^(?P<who>[A-Z][^,;]{2,60}?) (?P<verb>approves?|decides?|signs?|agrees?|pays?) (?P<what>[^.;]+)")
-_DECIDED = re.compile(r"^(?P<what>[A-Z][^,;]{2,80}?) (?:is|are|must be) (?P<verb>approved|decided|signed|agreed) by ")
+_DECIDED = re.compile(r"^(?P<what>[A-Z][^,;]{2,80}?) (?:is|are|must be) (?P<verb>approved|decided|agreed) by ")
 _CONSENT = re.compile(r"^(?P<what>[A-Z][^,;]{2,80}?) needs? the (?:written )?(?P<noun>approval|agreement|consent) of ")
 _IF = re.compile(r"^(?:If|When) (you [^,]+|your [^,]+), (.+)$")
 _HOW = re.compile(r"^To ([a-z][^,]+), (.+)$")
@@ -90,7 +90,7 @@ def _fire(sentence: str) -> Iterator[tuple[str, str, str]]:
     if match := _ANYBODY.match(sentence):
         yield "eligibility", f"Who can {match[2]}?", sentence
     if match := _DECIDED.match(sentence):
-        yield "approval", f"Who has to have {match['verb']} {_as_asker(_lower(match['what']))}?", sentence
+        yield "approval", f"Who {match['verb'].removesuffix('d')}s {_as_asker(_lower(match['what']))}?", sentence
     elif match := _CONSENT.match(sentence):
         yield "approval", f"Whose {match['noun']} do I need for {_as_asker(_lower(match['what']))}?", sentence
     elif match := _DECIDER.match(sentence):

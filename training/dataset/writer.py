@@ -25,8 +25,8 @@ from training.config import QuestionWriter
 _SECONDS = 120
 _PROMPT = (
     "You write questions that employees ask their HR assistant about one section of a handbook: short, varied, as "
-    "typed in a chat. Write {count}. For each give the answer in one short sentence and copy the one numbered sentence that "
-    'answers it. Reply with a JSON array only: [{{"question": "…", "answer": "…", "sentence": 1}}]'
+    "typed in a chat. Write {count}. For each give the answer in one short sentence and the number of the one sentence "
+    'that answers it. Reply with a JSON array only: [{{"question": "…", "answer": "…", "sentence": 1}}]'
 )
 
 

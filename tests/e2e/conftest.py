@@ -12,6 +12,7 @@ from tests.conftest import RedisServer
 from tests.fakes.fake_slack import APP_TOKEN, BOT_TOKEN, FakeSlack
 from tests.fakes.slack_world import HR_CHANNEL
 
+QUANTAHR = ("-c", "from quantahr.cli.main import main; main()")
 Launch = Callable[..., subprocess.Popen[bytes]]
 
 
@@ -43,7 +44,7 @@ def environment(own_redis: RedisServer, slack: FakeSlack, tmp_path: Path) -> dic
 
 @pytest.fixture
 def launch(environment: dict[str, str], tmp_path: Path) -> Iterator[Launch]:
-    """Start a process: `launch("-m", "bots.slack")`. Whatever it says goes to a file named after it."""
+    """Start a process: `launch(*QUANTAHR, "worker")`. Whatever it says goes to a file named after it."""
     running: list[subprocess.Popen[bytes]] = []
 
     def start(*arguments: str) -> subprocess.Popen[bytes]:

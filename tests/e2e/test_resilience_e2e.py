@@ -6,7 +6,7 @@ import signal
 import pytest
 
 from tests.conftest import RedisServer
-from tests.e2e.conftest import Launch
+from tests.e2e.conftest import QUANTAHR, Launch
 from tests.e2e.slow_worker import TEXT
 from tests.fakes.fake_slack import FakeSlack
 from tests.fakes.people import Shown, answers, until
@@ -14,7 +14,7 @@ from tests.fakes.slack_world import SlackPerson, SlackWorld
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
-BOT = ("-m", "bots.slack")
+BOT = (*QUANTAHR, "bots", "--only", "slack")
 WORKER = ("-m", "tests.e2e.slow_worker")
 
 

@@ -196,6 +196,8 @@ def _look(tools: Tools, job: Job, held: Leased) -> Job:
 def _settle(tools: Tools, job: Job, _: Leased) -> Job:
     if job.closing:
         tools.judge.stop(job)
+    if job.state in {"requested", "confirmed"}:
+        return settled(job, tools.clock())  # nothing was brought anywhere yet
     asked = any(attempt.asked for attempt in job.attempts)
     try:
         launcher = tools.launcher(job.options.platform)

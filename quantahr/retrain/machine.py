@@ -193,7 +193,7 @@ def settled(job: Job, now: float) -> Job:
 
 def close(job: Job, state: State, failure: Failure | None = None) -> Job:
     """The job on its way to a final state; it arrives once it is settled."""
-    return job.model_copy(update={"closing": Closing(state=state, failure=failure)})
+    return job.model_copy(update={"closing": Closing(state=state, failure=failure), "trouble": ""})
 
 
 def gone_by(job: Job) -> float:

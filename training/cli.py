@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from quantahr.settings import load_settings
-from training.config import DEFAULT_CONFIG, QloraConfig, load_config
+from training.config import DEFAULT_CONFIG, QloraConfig, TrainingConfigError, load_config
 
 app = typer.Typer(no_args_is_help=True, help="Train the model on your own documents.")
 
@@ -53,9 +53,9 @@ def train(
         show_estimate(console, estimate(plan, state_dir=state_dir))
         return
     if chosen.compute.platform == "aws":
-        raise typer.BadParameter(
-            "training on AWS is started with `quantahr retrain --platform aws`, which prices it and asks first. "
-            "On a machine that is already the training machine, use --platform local."
+        raise TrainingConfigError(
+            "A run on AWS is priced and confirmed before it starts: ask for it with /hr-retrain in the chat, or see its "
+            "price with --dry-run. On a machine that is already the training machine, use --platform local."
         )
     with ExitStack() as stack:
         progress = stack.enter_context(Progress(console, plan.config))

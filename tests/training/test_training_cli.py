@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from tests.training.conftest import settings_for
 from training.base import choose_dtype
 from training.cli import app
-from training.config import parse_config
+from training.config import TrainingConfigError, parse_config
 from training.estimate import count_parameters, estimate, lora_parameters, read_instances
 from training.run import make_plan
 
@@ -40,6 +40,15 @@ def test_training_ends_with_the_run_folder(here: Path) -> None:
     assert "Done: result" in result.output
     assert json.loads((here / "result/manifest.json").read_text())["steps"] == 2
     assert "Harbour" not in result.output
+
+
+def test_a_run_on_aws_is_not_started_without_its_price(here: Path) -> None:
+    values = json.loads((here / "config.json").read_text())
+    values["compute"] = {"platform": "aws", "instance_type": "g5.xlarge", "boot_os_query": "x*"}
+    (here / "config.json").write_text(json.dumps(values))
+    result = RUNNER.invoke(app, ["train", "--config", "config.json"])
+    assert isinstance(result.exception, TrainingConfigError)
+    assert "--dry-run" in str(result.exception)
 
 
 def test_the_dataset_shows_texts_only_in_the_preview(here: Path) -> None:

@@ -93,16 +93,18 @@ def test_the_same_input_gives_the_same_package(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("website", "version", "terms", "said"),
     [
-        ({"website": "http://hr.example.com"}, "--website"),
-        ({"version": "2"}, "is not like"),
-        ({"terms": "x"}, "--terms"),
+        ("http://hr.example.com", "1.0.0", SITE, "--website"),
+        (SITE, "2", SITE, "is not like"),
+        (SITE, "1.0.0", "x", "--terms"),
     ],
 )
-def test_what_teams_would_refuse_is_refused_here(tmp_path: Path, changed: dict[str, str], said: str) -> None:
+def test_what_teams_would_refuse_is_refused_here(
+    tmp_path: Path, website: str, version: str, terms: str, said: str
+) -> None:
     with pytest.raises(SettingsError, match=said):
-        build_package(_settings(), tmp_path / "app.zip", **{"website": SITE, **changed})
+        build_package(_settings(), tmp_path / "app.zip", website=website, version=version, terms=terms)
 
 
 def test_a_package_without_an_app_id_is_not_built(tmp_path: Path) -> None:

@@ -86,7 +86,11 @@ class Queue(_Section):
     keep_answers_seconds: int = Field(default=3600, ge=60)
 
 
-ChannelMode = Literal["off", "mention", "ephemeral"]
+def _off(value: object) -> object:
+    return "off" if value is False else value  # what YAML makes of a plain off
+
+
+ChannelMode = Annotated[Literal["off", "mention", "ephemeral"], BeforeValidator(_off)]
 
 
 class Slack(_Section):
@@ -128,6 +132,13 @@ class Retention(_Section):
     audit_days: int = Field(default=730, ge=1)
 
 
+class People(_Section):
+    """The files that HR edits."""
+
+    onboarding: Path = Path("config/onboarding.yaml")
+    drafts: Path = Path("config/templates/drafts")
+
+
 class Settings(_Section):
     """Everything that an administrator decides, but the secrets."""
 
@@ -147,6 +158,7 @@ class Settings(_Section):
     teams: Teams = Teams()
     console: Console = Console()
     retention: Retention = Retention()
+    people: People = People()
     roles: Mapping[Role, Names] = {}
     """Role → user ids, each "slack:U…" or "teams:<Entra object id>"."""
 
@@ -191,7 +203,11 @@ def load_settings(file: Path | None = None, environ: Mapping[str, str] | None = 
     for name, value in _overrides(environ):
         target = values
         for part in name[:-1]:
-            target = target.setdefault(part, {})
+            if target.get(part) is None:
+                target[part] = {}
+            target = target[part]
+            if not isinstance(target, dict):
+                raise SettingsError(f"`{part}` in {path} must hold `name: value` lines of its own.")
         target[name[-1]] = value
     try:
         return Settings.model_validate(values)

@@ -15,6 +15,9 @@ from quantahr.settings import Settings
 
 ASK: Final = "quantahr.ask"
 ASK_QUEUE: Final = "ask"
+PEOPLE: Final = "quantahr.people"
+"""Onboarding, the weekly digest: work that nobody waits for, beside the questions."""
+PEOPLE_QUEUE: Final = "people"
 
 
 def broker_url(redis_url: str) -> str:

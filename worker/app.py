@@ -16,6 +16,7 @@ from quantahr import queue
 from quantahr.settings import Settings, load_settings
 from worker.runtime import current
 from worker.tasks.ask import answer_question
+from worker.tasks.people import run_work
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +30,10 @@ def make_worker(settings: Settings) -> Celery:
         began = time.monotonic()
         outcome = answer_question(current.get(), identifier)
         log.info("question %s: %s after %.2f s", identifier, outcome, time.monotonic() - began)
+
+    @application.task(name=queue.PEOPLE, acks_late=False, ignore_result=True)
+    def people(work: str) -> None:
+        run_work(current.get(), work)
 
     @signals.worker_ready.connect(weak=False)
     def ready(**_: Any) -> None:
@@ -57,7 +62,7 @@ def run_worker(settings: Settings | None = None, *, log_level: str = "info", nam
         "worker",
         "--pool=threads",
         f"--concurrency={settings.model.slots}",
-        f"--queues={queue.ASK_QUEUE}",
+        f"--queues={queue.ASK_QUEUE},{queue.PEOPLE_QUEUE}",
         f"--loglevel={log_level}",
         "--without-gossip",
         "--without-mingle",

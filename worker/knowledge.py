@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from quantahr.errors import PolicyError
 from quantahr.policies import Library, LibraryFollower
-from quantahr.retrieval import EmbeddingCache, Index, load_embedder
+from quantahr.retrieval import Embedder, EmbeddingCache, Index, load_embedder
 from quantahr.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -30,6 +30,11 @@ class Knowledge:
         self._failure: Exception | None = None
         self._follower = LibraryFollower(settings.policies_dir, self._changed, look_seconds)
         self.listeners: list[Callable[[Library, Index], None]] = []
+
+    @property
+    def embedder(self) -> Embedder:
+        """The embedding model that the index uses."""
+        return self._embedder
 
     def start(self) -> None:
         """Begin to follow the folder. Raises PolicyError if there is no such folder."""

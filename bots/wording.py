@@ -55,14 +55,15 @@ NO_FILES: Final = (
     "Thank you, but I cannot open files. Please type your question in your own words, and leave personal data out."
 )
 OFF_HERE: Final = "I do not answer in this channel. Write to me directly instead."
+OUR_PEOPLE_ONLY: Final = "I am sorry, I only answer people of the company that runs me."
 NOTHING_TO_STOP: Final = "There is nothing to stop: I am not answering anything of yours at the moment."
 HR_ANSWERED: Final = "HR has answered your question"
 HELP: Final = (
     "Type `/hr` and your question, in your own words; only you see the answer. For example: "
     "`/hr how many days off do I get when I move house?`\n"
     "`/hr stop` ends an answer that is on its way, `/hr help` shows this.\n"
-    "You can also write to me directly, or mention me in a channel. I answer from the company's HR documents, I am an AI "
-    "and can be wrong, and for anything personal or serious I tell you which human to talk to."
+    "You can also write to me directly, or mention me in a channel. I answer from the company's HR documents, I am an "
+    "AI and can be wrong, and for anything personal or serious I tell you which human to talk to."
 )
 
 

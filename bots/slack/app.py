@@ -41,6 +41,8 @@ log = logging.getLogger(__name__)
 PATH = "/slack/events"
 PING_SECONDS = 5
 """A connection that was cut without a word is noticed after this."""
+PAINTER_SECONDS = 10
+"""A call that only shows progress must not hold an answer up for long."""
 BODY_BYTES = 1 << 20
 
 
@@ -91,7 +93,7 @@ def _make(settings: Settings, secrets: Secrets, conversation: Conversation) -> t
         AsyncServerErrorRetryHandler(max_retry_count=2),
     ]
     client = AsyncWebClient(token=token, base_url=address, retry_handlers=patient)
-    painter = AsyncWebClient(token=token, base_url=address)
+    painter = AsyncWebClient(token=token, base_url=address, timeout=PAINTER_SECONDS)
     app = AsyncApp(client=client, signing_secret=signing, request_verification_enabled=settings.slack.mode == "http")
     app.error(_on_error)
     desk = Desk(settings, conversation, client, painter)

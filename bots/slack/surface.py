@@ -31,7 +31,10 @@ log = logging.getLogger(__name__)
 
 UNKNOWN: Final = frozenset({"unknown_method", "method_deprecated", "not_allowed_token_type", "missing_scope"})
 """This workspace has no such method for us."""
-GONE: Final = frozenset({"channel_not_found", "not_in_channel", "is_archived", "account_inactive", "user_not_found"})
+GONE: Final = frozenset(
+    "channel_not_found not_in_channel is_archived account_inactive user_not_found users_not_found user_disabled "
+    "cannot_dm_bot user_not_in_channel".split()
+)
 ENDED: Final = frozenset({"message_not_in_streaming_state", "streaming_state_conflict", "message_not_owned_by_app"})
 ANSWER: Final = "quantahr_answer"
 RESPONSES: Final = 4
@@ -175,10 +178,11 @@ class SlackSurface:
             self._sent = text
 
     async def _append(self) -> None:
-        if not self._text.startswith(self._sent):
+        text = self._text  # what arrives during the call goes with the next one
+        if not text.startswith(self._sent):
             self._diverged = True  # a second attempt that phrased it differently
             return
-        more = self._text[len(self._sent) :]
+        more = text[len(self._sent) :]
         if not more or not self._workspace.take("append"):
             return
         try:
@@ -187,7 +191,7 @@ class SlackSurface:
             self._diverged = self._diverged or code_of(error) in ENDED
             self._rest("append", error)
         else:
-            self._sent = self._text
+            self._sent = text
 
     async def _placeholder(self, text: str) -> None:
         if self._address.get("ts") or not self._workspace.take("update"):

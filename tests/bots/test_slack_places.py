@@ -43,6 +43,21 @@ async def test_in_an_ephemeral_channel_only_the_asker_sees_the_answer(
         assert answers(ben) == []
 
 
+async def test_in_a_channel_shared_with_another_company_answers_stay_inside(
+    slack: FakeSlack, start_slack: Start, worker: ScriptedWorker
+) -> None:
+    async with start_slack():
+        world = SlackWorld(slack)
+        ana, stranger = world.person("ana"), world.person("stranger")
+        slack.shared_channels.add(CHANNEL)
+        await slack.say(stranger.id, CHANNEL, f"<@{BOT}> how much leave?", user_team="T0OTHER")
+        await answer(stranger, wording.OUR_PEOPLE_ONLY, "channel")
+        await ana.write("How much leave do I get?", "channel")
+        assert (await answer(ana, LEAVE.strip(), "channel")).only_me
+        assert len(answers(stranger)) == 1
+        assert worker.answered == ["How much leave do I get?"]
+
+
 async def test_without_a_mention_the_assistant_keeps_out_of_other_peoples_talk(
     slack: FakeSlack, start_slack: Start, worker: ScriptedWorker
 ) -> None:
@@ -167,7 +182,7 @@ async def test_a_slow_answer_grows_about_once_a_second(
     async with start_slack():
         ana = SlackWorld(slack).person("ana")
         await ana.write("slow please")
-        await until(lambda: sum(method == "chat.appendStream" for method, _ in slack.calls) >= 2)
+        await until(lambda: sum(method == "chat.appendStream" for method, _ in slack.calls) >= 2, 40)
         await ana.write("stop")
         shown = await answer(ana, "Sentence 0.")
         calls = sum(method == "chat.appendStream" for method, _ in slack.calls)

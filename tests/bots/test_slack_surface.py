@@ -88,6 +88,21 @@ async def test_a_stream_that_slack_has_ended_is_finished_by_an_update(slack: Fak
     assert ("chat.appendStream", "message_not_in_streaming_state") in slack.refused
 
 
+async def test_what_arrives_during_a_call_is_not_lost(slack: FakeSlack, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = _surface(slack, await _place(slack))
+    await shown.show("You get")
+    append = AsyncWebClient.chat_appendStream
+
+    async def meanwhile(self: AsyncWebClient, **arguments: Any) -> Any:
+        shown._text = "You get 30 days of leave."
+        return await append(self, **arguments)
+
+    monkeypatch.setattr(AsyncWebClient, "chat_appendStream", meanwhile)
+    await shown.show("You get 30")
+    await shown.finish(END)
+    assert [_words(message) for message in _by_bot(slack)] == [TEXT]
+
+
 async def test_a_second_attempt_with_other_words_replaces_the_first(slack: FakeSlack) -> None:
     shown = _surface(slack, await _place(slack))
     await shown.show("You get 30 days")

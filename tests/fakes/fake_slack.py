@@ -65,6 +65,8 @@ class FakeSlack:
         self.unacked = 0
         self.members: dict[str, set[str]] = {}
         self.channels_of_bot: set[str] = set()
+        self.shared_channels: set[str] = set()
+        """With another company."""
         self.unknown: set[str] = set()
         """Methods that this workspace does not know; `old` makes it one of years ago."""
         self.modern = True
@@ -404,6 +406,7 @@ class FakeSlack:
         """Something happened that the app has subscribed to."""
         payload: dict[str, Any] = {"type": "event_callback", "team_id": TEAM, "api_app_id": APP, "event": event}
         payload |= {"event_id": f"Ev{next(self._counter)}", "event_time": int(time.time())}
+        payload["is_ext_shared_channel"] = event.get("channel") in self.shared_channels
         await self.deliver("events_api", payload)
 
     async def say(self, user: str, channel: str, text: str, thread: str | None = None, **more: Any) -> str:

@@ -34,7 +34,7 @@ def register(app: AsyncApp, desk: Desk) -> None:
 
     @app.event("app_mention")
     async def on_mention(event: Json, body: Json) -> None:
-        await mention(desk, event, _team(desk, body))
+        await mention(desk, event, _team(desk, body), shared=_shared(body))
 
     @app.event("app_home_opened")
     async def on_home(event: Json) -> None:
@@ -42,7 +42,7 @@ def register(app: AsyncApp, desk: Desk) -> None:
 
     @app.event("message")
     async def on_message(event: Json, body: Json) -> None:
-        await message(desk, event, _team(desk, body))
+        await message(desk, event, _team(desk, body), shared=_shared(body))
 
     @app.event(re.compile(".*"))
     async def on_anything_else() -> None:
@@ -52,3 +52,7 @@ def register(app: AsyncApp, desk: Desk) -> None:
 def _team(desk: Desk, body: Json) -> str:
     team: Any = body.get("team_id")
     return str(team or desk.team)
+
+
+def _shared(body: Json) -> bool:
+    return bool(body.get("is_ext_shared_channel"))

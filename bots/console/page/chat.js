@@ -1,12 +1,21 @@
-// The chat page. The server speaks JSON and server-sent events; every text goes in as text, never as markup.
+// The chat page. The server speaks JSON and server-sent events; every text goes in as text, never as markup. A tab keeps
+// its conversation until it is closed, so that a reload goes on where it was; a sensitive question is not kept.
 
 const $ = (selector, from = document) => from.querySelector(selector);
 const turns = $("#turns");
 const box = $("#question");
 const send = $("#send");
 const live = $("#live");
-const thread = crypto.getRandomValues(new Uint32Array(2)).join("");
+const kept = JSON.parse(sessionStorage.getItem("conversation") ?? "null") ?? { thread: random(2), turns: [] };
 let contact = { name: "HR", detail: "" };
+
+function random(words) {
+  return crypto.getRandomValues(new Uint32Array(words)).join("");
+}
+
+function keep() {
+  sessionStorage.setItem("conversation", JSON.stringify(kept));
+}
 
 function element(name, className, text) {
   const made = document.createElement(name);
@@ -111,6 +120,10 @@ class Turn {
     $(".actions", this.node).hidden = event.type !== "final" || event.verdict === "smalltalk";
     this.answer.setAttribute("aria-busy", "false");
     live.textContent = this.text.textContent;
+    if (event.verdict === "sensitive") {
+      kept.turns = kept.turns.filter(({ id }) => id !== this.id);
+      keep();
+    }
   }
 
   fail(error) {
@@ -151,8 +164,9 @@ async function ask(question) {
   grow();
   send.disabled = true;
   try {
-    const event = crypto.getRandomValues(new Uint32Array(3)).join("");
-    const { id } = await post("api/questions", { text, thread, event });
+    const { id } = await post("api/questions", { text, thread: kept.thread, event: random(3) });
+    kept.turns.push({ id, text });
+    keep();
     await turn.listen(id);
   } catch (error) {
     turn.fail(error);
@@ -194,6 +208,9 @@ async function start() {
     item.append(button);
     $("#prompts").append(item);
   }
+  if (location.search) history.replaceState(null, "", location.pathname);
+  $("#prompts").hidden = kept.turns.length > 0;
+  for (const { id, text } of [...kept.turns]) new Turn(text).listen(id);
   box.focus();
 }
 

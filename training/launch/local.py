@@ -19,7 +19,7 @@ from typing import Final
 
 from quantahr.retrain import Attempt, Job
 from quantahr.retrain.machine import MachineState, Seen
-from training.launch.bundle import BOOTSTRAP, build
+from training.launch.bundle import BOOTSTRAP, ROOT, build
 from training.launch.contract import Configured, Known, RefusedError
 from training.launch.marks import check_sums, progress_in, status_in
 from training.launch.user_data import environment, minutes_for
@@ -68,11 +68,13 @@ class LocalLauncher:
         values |= {"QHR_INSTANCE": _name(job, attempt), "QHR_PYTHON": sys.executable}
         values["QHR_STATE_DIR"] = str(self._state_dir)
         values |= {"QHR_BEAT_SECONDS": str(self._beat), "QHR_MINUTES": str(minutes_for(job, attempt))}
-        (home / "environment.json").write_text(json.dumps({**kept, **values}), encoding="utf-8")
+        (home / "environment.json").write_text(json.dumps(values), encoding="utf-8")
         with (home / "boot.log").open("ab") as log:
             # Not waited for: it belongs to nobody. A second one on the same folder finds the lock taken and ends.
             subprocess.Popen(
                 [sys.executable, "-m", "training.launch.local", str(home)],
+                cwd=ROOT,
+                env={**kept, **values},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -192,12 +194,11 @@ def _become_the_bootstrap(home: Path) -> None:
         return
     if (home / _STARTED).exists():
         return  # it has run before; an attempt runs once
-    values = json.loads((home / "environment.json").read_text(encoding="utf-8"))
     os.set_inheritable(lock.fileno(), True)
     partial = home / ".started"
     partial.write_text(str(os.getpid()), encoding="ascii")
     partial.rename(home / _STARTED)
-    os.execve("/bin/bash", ["bash", str(BOOTSTRAP)], values)  # noqa: S606 (our own script)
+    os.execv("/bin/bash", ["bash", str(BOOTSTRAP)])  # noqa: S606 (our own script)
 
 
 if __name__ == "__main__":

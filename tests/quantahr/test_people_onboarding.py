@@ -149,7 +149,7 @@ while True:
         parcels = [Parcel("joiner", (step,)) for step in waiting]
         letters = [Letter(p.id(joiner, joiner.start), p, {"user": joiner.user}, {"text": "x"}) for p in parcels]
         try:
-            onboarding.settle(joiner, token, Due((), (), 0.0), letters)
+            onboarding.settle(joiner, token, Due((), (), store.clock() + 1), letters)
         except LostError:
             pass
 """

@@ -70,6 +70,7 @@ class ScriptedWorker:
 
     def __init__(self, settings: Settings, store: Store, play: Script = script) -> None:
         self.answered: list[str] = []
+        """The questions that it took, in order."""
         self._store = store
         self._play = play
         self._bus = Answering(settings)
@@ -97,11 +98,9 @@ class ScriptedWorker:
     def _answer(self, identifier: str) -> None:
         with self._bus.claim(identifier) as claim:
             if isinstance(claim, Claim):
-                try:
-                    self._attempt(claim)
-                except LeaseLostError:
-                    return
                 self.answered.append(claim.question.text)
+                with contextlib.suppress(LeaseLostError):
+                    self._attempt(claim)
 
     def _attempt(self, claim: Claim) -> None:
         said = ""

@@ -66,23 +66,8 @@ class Checkpoints:
             self._download_newer()
         for folder in reversed(self._local()):
             if verify(folder, self._run_id):
-                return self._load(folder)
+                return _load(folder)
         return None
-
-    def _load(self, folder: Path) -> TrainingState:
-        import torch
-        from safetensors.torch import load_file
-
-        progress = json.loads((folder / "progress.json").read_text(encoding="utf-8"))
-        saved: dict[str, Any] = torch.load(folder / "optimizer.pt", map_location="cpu", weights_only=True)
-        return TrainingState(
-            step=progress["step"],
-            adapter=load_file(folder / "adapter.safetensors"),
-            optimizer=saved["optimizer"],
-            scaler=saved["scaler"],
-            batch=progress["batch"],
-            curve=[Point(**point) for point in progress["curve"]],
-        )
 
     def _local(self) -> list[Path]:
         return sorted(path for path in self._folder.glob("checkpoint-*") if path.is_dir())
@@ -119,6 +104,33 @@ class Checkpoints:
             for keys in list(self._uploaded().values())[: -self._limit]:
                 for key in sorted(keys, key=lambda key: not key.endswith(MANIFEST)):
                     self._uploads.delete(key)
+
+
+def read_checkpoint(folder: Path) -> tuple[str, TrainingState]:
+    """(run id, state) of one checkpoint folder. Raises CheckpointError when it is not whole."""
+    try:
+        run_id = str(json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["run_id"])
+    except (OSError, ValueError, KeyError, TypeError):
+        run_id = ""
+    if not run_id or not verify(folder, run_id):
+        raise CheckpointError(f"{folder} is not a whole checkpoint. Take the one before it.")
+    return run_id, _load(folder)
+
+
+def _load(folder: Path) -> TrainingState:
+    import torch
+    from safetensors.torch import load_file
+
+    progress = json.loads((folder / "progress.json").read_text(encoding="utf-8"))
+    saved: dict[str, Any] = torch.load(folder / "optimizer.pt", map_location="cpu", weights_only=True)
+    return TrainingState(
+        step=progress["step"],
+        adapter=load_file(folder / "adapter.safetensors"),
+        optimizer=saved["optimizer"],
+        scaler=saved["scaler"],
+        batch=progress["batch"],
+        curve=[Point(**point) for point in progress["curve"]],
+    )
 
 
 def write_manifest(folder: Path, facts: dict[str, Any], *, without: str = "") -> None:

@@ -1,4 +1,4 @@
-"""`quantahr train` and `quantahr dataset`: what an administrator types.
+"""`quantahr train`, `export` and `dataset`: what an administrator types.
 
 A terminal gets a progress bar; a log file gets a line every `logging_steps`. The text of documents is shown only by
 `dataset --preview`, on the terminal, and nowhere else.
@@ -54,13 +54,26 @@ def train(
         return
     if chosen.compute.platform == "aws":
         raise TrainingConfigError(
-            "A run on AWS is priced and confirmed before it starts: ask for it with /hr-retrain in the chat, or see its "
-            "price with --dry-run. On a machine that is already the training machine, use --platform local."
+            "A run on AWS is priced and confirmed before it starts: ask for it with /hr-retrain in the chat, or see "
+            "its price with --dry-run. On a machine that is already the training machine, use --platform local."
         )
     with ExitStack() as stack:
         progress = stack.enter_context(Progress(console, plan.config))
         folder = execute(plan, state_dir=state_dir, out=out, resume=resume, on_step=progress.step, say=progress.say)
     console.print(f"Done: {folder}", style="green")
+
+
+@app.command()
+def export(
+    checkpoint: Annotated[Path, typer.Argument(help="A folder checkpoint-NNNNNN.")],
+    out: Annotated[Path, typer.Option(help="The run folder to make.")],
+    config: ConfigFile = DEFAULT_CONFIG,
+) -> None:
+    """Make a run folder of a checkpoint, for a run that was cut off."""
+    from training.run import export_checkpoint
+
+    folder = export_checkpoint(checkpoint, load_config(config), out, state_dir=load_settings().state_dir)
+    Console(highlight=False).print(f"Done: {folder}", style="green")
 
 
 @app.command()

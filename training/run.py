@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from training.checkpoints import MANIFEST, Checkpoints, verify, write_manifest
+from training.checkpoints import MANIFEST, Checkpoints, read_checkpoint, verify, write_manifest
 from training.config import QloraConfig, warnings_for
 from training.dataset.alpaca import read_alpaca
 from training.dataset.example import Encoder
@@ -143,7 +143,8 @@ def execute(
         say(f"Checkpoint after step {saved.step} saved{' and uploaded' if uploads else ''}.")
 
     final = train(base, plan.schedule.steps, training, resume=state, on_step=on_step, on_save=save, say=say)
-    _export(plan, base, final.curve, folder, say)
+    facts = {"run_id": plan.run_id, "base": plan.base}
+    _export(plan.config, base, final.curve, folder, facts, data=plan.facts(), say=say)
     if uploads:
         files = [path for path in folder.rglob("*") if path.is_file() and "checkpoints" not in path.parts]
         for path in sorted(files, key=lambda path: path.name == MANIFEST):
@@ -151,26 +152,50 @@ def execute(
     return folder
 
 
-def _export(plan: Plan, base: Any, curve: Sequence[Any], folder: Path, say: Callable[[str], None]) -> None:
+def export_checkpoint(checkpoint: Path, config: QloraConfig, out: Path, *, state_dir: Path) -> Path:
+    """A run folder from a checkpoint alone, for a run that was cut off: what it had learned until then can be judged.
+
+    `config` is the run's. Raises CheckpointError when the checkpoint is damaged or of another kind of LoRA.
+    """
+    from training.base import load_base
+    from training.trainer import restore
+
+    run_id, state = read_checkpoint(checkpoint)
+    base = load_base(config, state_dir)
+    restore(base, state)
+    facts = {"run_id": run_id, "base": base.identity, "cut_off_after_step": state.step}
+    _export(config, base, state.curve, out, facts, data=None, say=_silent)
+    return out
+
+
+def _silent(_: str) -> None:
+    """For what nobody waits to hear."""
+
+
+def _export(
+    config: QloraConfig,
+    base: Any,
+    curve: Sequence[Any],
+    folder: Path,
+    facts: dict[str, Any],
+    *,
+    data: dict[str, Any] | None,
+    say: Callable[[str], None],
+) -> None:
     from quantahr.errors import ModelError
     from training.export import export_gguf, result_facts, save_adapter, write_curve
 
     folder.mkdir(parents=True, exist_ok=True)
-    save_adapter(base.model, folder / "adapter", base_name=plan.config.model.base_llm_model)
+    save_adapter(base.model, folder / "adapter", base_name=config.model.base_llm_model)
     try:
-        target = folder / "adapter.gguf"
-        export_gguf(
-            folder / "adapter", target, model_config=base.model.config, name=f"{plan.config.model.name}-{plan.run_id}"
-        )
+        name = f"{config.model.name}-{facts['run_id']}"
+        export_gguf(folder / "adapter", folder / "adapter.gguf", model_config=base.model.config, name=name)
     except ModelError as error:
         say(str(error))
-    settings = plan.config.model_dump(mode="json", exclude_none=True)
+    settings = config.model_dump(mode="json", exclude_none=True)
     (folder / "config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-    (folder / "dataset.json").write_text(json.dumps(plan.facts(), indent=2) + "\n", encoding="utf-8")
-    write_curve(curve, folder, title=plan.config.model.name)
-    facts = result_facts(settings, curve)
-    write_manifest(
-        folder,
-        {"run_id": plan.run_id, "base": plan.base, "dtype": base.dtype, "device": base.device, **facts},
-        without="checkpoints",
-    )
+    if data is not None:
+        (folder / "dataset.json").write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+    write_curve(curve, folder, title=config.model.name)
+    learned = result_facts(settings, curve)
+    write_manifest(folder, {**facts, "dtype": base.dtype, "device": base.device, **learned}, without="checkpoints")

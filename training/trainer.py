@@ -37,6 +37,10 @@ class DivergedError(QuantaHRError):
     """The loss is no longer a number."""
 
 
+class LoraMismatchError(QuantaHRError):
+    """A checkpoint does not fit the configured LoRA."""
+
+
 @dataclass(frozen=True, slots=True)
 class Point:
     """One step of the training curve.
@@ -92,7 +96,7 @@ def train(
     scaler = torch.amp.GradScaler(base.device, enabled=base.device == "cuda" and base.dtype == "float16")
     first, batch, curve = 0, training.per_device_train_batch_size, []
     if resume:
-        _restore(trained, resume)
+        restore(base, resume)
         optimizer.load_state_dict(resume.optimizer)
         scaler.load_state_dict(resume.scaler)
         first, batch, curve = resume.step, resume.batch, list(resume.curve)
@@ -198,9 +202,14 @@ def _halve(batch: int, base: Base, say: Callable[[str], None]) -> int:
     return batch // 2
 
 
-def _restore(trained: dict[str, torch.nn.Parameter], state: TrainingState) -> None:
-    if set(trained) != set(state.adapter):
-        raise QuantaHRError("The checkpoint is of another kind of LoRA. Start without --resume.")
+def restore(base: Base, state: TrainingState) -> None:
+    """Puts the state's adapter into the base's LoRA. Raises LoraMismatchError when their shapes differ."""
+    trained = {name: weight for name, weight in base.model.named_parameters() if weight.requires_grad}
+    shapes = {name: tuple(weight.shape) for name, weight in trained.items()}
+    if shapes != {name: tuple(weight.shape) for name, weight in state.adapter.items()}:
+        raise LoraMismatchError(
+            "The checkpoint is of another kind of LoRA. Use the configuration of its run, or start without --resume."
+        )
     with torch.no_grad():
         for name, weight in trained.items():
             weight.copy_(state.adapter[name])

@@ -13,9 +13,9 @@ import torch
 
 from tests.training.conftest import ROWS, settings_for
 from training import trainer
-from training.checkpoints import Checkpoints, verify
+from training.checkpoints import CheckpointError, Checkpoints, verify
 from training.config import QloraConfig, parse_config
-from training.run import execute, make_plan
+from training.run import execute, export_checkpoint, make_plan
 from training.trainer import Point, TrainingState
 from training.uploads import FolderPlace
 
@@ -109,7 +109,8 @@ def test_a_run_killed_at_a_random_step_goes_on_and_ends_in_the_same_curve(
 
 
 def test_new_data_is_a_new_run_that_starts_fresh(tiny_config: QloraConfig, workplace: Path) -> None:
-    out, said = workplace / "out", []
+    out = workplace / "out"
+    said: list[str] = []
     run(tiny_config, workplace, out)
     rows = [*ROWS, {**ROWS[0], "instruction": "a new question"}]
     (workplace / "data/general_knowledge/rows.json").write_text(json.dumps(rows))
@@ -183,6 +184,23 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path: Path) 
     assert state is not None
     assert state.step == 5
     assert Checkpoints(tmp_path, "another run", limit=3).latest() is None
+
+
+def test_a_run_that_was_cut_off_can_be_judged_by_its_last_checkpoint(tiny_config: QloraConfig, workplace: Path) -> None:
+    run(tiny_config, workplace, workplace / "out")
+    checkpoint = workplace / "out" / "checkpoints" / "checkpoint-000006"
+    folder = export_checkpoint(checkpoint, tiny_config, workplace / "early", state_dir=workplace)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert verify(folder, manifest["run_id"])
+    assert (manifest["cut_off_after_step"], manifest["steps"]) == (6, 6)
+    last = export_checkpoint(
+        checkpoint.with_name("checkpoint-000008"), tiny_config, workplace / "late", state_dir=workplace
+    )
+    whole = (workplace / "out/adapter/adapter_model.safetensors").read_bytes()
+    assert (last / "adapter/adapter_model.safetensors").read_bytes() == whole
+    (checkpoint / "progress.json").write_text("{}")
+    with pytest.raises(CheckpointError, match="not a whole checkpoint"):
+        export_checkpoint(checkpoint, tiny_config, workplace / "never", state_dir=workplace)
 
 
 def test_both_sides_keep_only_the_newest(tmp_path: Path) -> None:

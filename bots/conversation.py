@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from bots import wording
+from bots.roles import Roles
 from quantahr.bus import Asking
 from quantahr.errors import QuantaHRError, QueueError
-from quantahr.messages import Delta, Failed, Final, Platform, Question, Queued, Started, Status, question_id
+from quantahr.messages import Delta, Failed, Final, Kind, Platform, Question, Queued, Started, Status, question_id
 from quantahr.settings import Settings
 from quantahr.store import Store
 
@@ -44,6 +45,7 @@ class Incoming:
     event: str
     text: str
     private: bool
+    kind: Kind = "ask"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,7 @@ class Conversation:
         self.settings = settings
         self.bus = bus
         self.store = store
+        self.roles = Roles(settings)
         self._deliveries: set[asyncio.Task[None]] = set()
         self._delivering: set[str] = set()
 
@@ -121,8 +124,9 @@ class Conversation:
             user=incoming.user,
             text=incoming.text,
             private=incoming.private,
-            roles=self.settings.roles_of(incoming.platform, incoming.user),
+            roles=self.roles.of(incoming.platform, incoming.user),
             asked_at=time.time(),
+            kind=incoming.kind,
         )
         return await self.bus.ask(question, address)
 
@@ -202,8 +206,7 @@ class Conversation:
 
     async def hr_reply(self, *, platform: Platform, user: str, escalation: str, text: str, in_hr_channel: bool) -> str:
         """HR answers a question that was passed on. Returns what to tell HR."""
-        roles = self.settings.roles_of(platform, user)
-        if not in_hr_channel and not {"hr", "admin"} & set(roles):
+        if not in_hr_channel and not self.roles.holds(platform, user, "hr", "admin"):
             await asyncio.to_thread(self.store.audit, f"{platform}:{user}", "escalation.refused", escalation)
             return wording.HR_ONLY
         answered = await asyncio.to_thread(self.store.answer_escalation, escalation, user, text)

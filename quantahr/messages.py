@@ -18,6 +18,8 @@ VERSION: Literal[1] = 1
 
 Platform = Literal["slack", "teams", "console", "batch"]
 Role = Literal["employee", "manager", "hr", "admin"]
+Kind = Literal["ask", "summary", "draft"]
+"""ask: a question; summary: of a topic, of what changed, or of an uploaded document; draft: a text for HR's desk."""
 Verdict = Literal["answered", "quoted", "abstained", "sensitive", "refused", "smalltalk", "invalid"]
 """answered: phrased by the model and checked; quoted: the documents' own sentences; abstained: nothing supports an
 answer; sensitive: routed to a named human; refused: instructions, other people's data; smalltalk: greetings and help;
@@ -46,6 +48,7 @@ class Question(_Message):
     roles: tuple[Role, ...] = ("employee",)
     asked_at: float
     """Seconds since 1970, UTC."""
+    kind: Kind = "ask"
 
 
 class Source(_Message):

@@ -18,6 +18,7 @@ import yaml
 
 from quantahr.messages import Contact
 from worker.answering import language, replies
+from worker.answering.disclosure import Disclosure
 
 MAX_CHARACTERS = 4000
 """Longer messages are not questions; the reply asks for a shorter one."""
@@ -58,6 +59,9 @@ class Rules:
     topics: dict[str, tuple[re.Pattern[str], ...]]
     unless_policy: frozenset[str]
     policy_question: tuple[re.Pattern[str], ...]
+    about_words: re.Pattern[str]
+    persons: re.Pattern[str]
+    misspelt: tuple[tuple[re.Pattern[str], str], ...]
     delicate: dict[str, re.Pattern[str]]
     injection: tuple[re.Pattern[str], ...]
     small_talk: dict[str, re.Pattern[str]]
@@ -80,14 +84,17 @@ def rules() -> Rules:
         topics={name: tuple(map(compiled, topic["disclosures"])) for name, topic in raw["topics"].items()},
         unless_policy=frozenset(name for name, topic in raw["topics"].items() if topic.get("unless_policy")),
         policy_question=tuple(map(compiled, raw["policy_question"])),
+        about_words=compiled(raw["about_words"]),
+        persons=compiled(raw["persons"]),
+        misspelt=tuple((compiled(slip), meant) for slip, meant in raw["misspelt"].items()),
         delicate={name: compiled(pattern) for name, pattern in raw["delicate"].items()},
         injection=tuple(map(compiled, raw["injection"])),
         small_talk={name: compiled(pattern) for name, pattern in raw["small_talk"].items()},
     )
 
 
-def check(text: str, contacts: ContactsLike) -> Judgement:
-    """Judge a message. Pure; takes about a millisecond."""
+def check(text: str, contacts: ContactsLike, disclosure: Disclosure | None = None) -> Judgement:
+    """Judge a message by the patterns and, if it is given, by what a disclosure sounds like."""
     plain = normalise(text)
     if len(text) > MAX_CHARACTERS:
         return Judgement("invalid", "length", replies.too_long(MAX_CHARACTERS))
@@ -102,6 +109,8 @@ def check(text: str, contacts: ContactsLike) -> Judgement:
             return Judgement("smalltalk", name, replies.small_talk(name, contacts.hr))
     if not re.search(r"[^\W\d_]{2}", plain):
         return Judgement("invalid", "words", replies.no_words(has_characters=True))
+    if disclosure and (topic := sensitive_topic(plain, disclosure)):
+        return _sensitive(topic, contacts)
     if (spoken := language.detect(text)) != "en":
         return Judgement("invalid", "language", replies.other_language(spoken, contacts.hr))
     return Judgement("ask", pointer=_pointer(plain, contacts))
@@ -115,17 +124,22 @@ def normalise(text: str) -> str:
     text = re.sub(r"[*_~]+(?=\S)|(?<=\S)[*_~]+", "", text)
     text = re.sub(r"([a-z])\1{2,}", r"\1\1", text)
     text = re.sub(r"\bu\b", "you", re.sub(r"\bur\b", "your", text))
-    return " ".join(text.split())
+    text = " ".join(text.split())
+    for slip, meant in rules().misspelt:
+        text = slip.sub(meant, text)
+    return text
 
 
-def sensitive_topic(plain: str) -> str:
+def sensitive_topic(plain: str, disclosure: Disclosure | None = None) -> str:
     """The topic of a disclosure, or an empty string. `plain` is normalised."""
     found = rules()
+    if found.about_words.search(plain) and not found.persons.search(plain):
+        return ""
     about_rules = any(pattern.search(plain) for pattern in found.policy_question)
     for topic, patterns in found.topics.items():
         if any(pattern.search(plain) for pattern in patterns) and not (about_rules and topic in found.unless_policy):
             return topic
-    return ""
+    return "" if about_rules or disclosure is None else disclosure.topic(plain)
 
 
 def is_injection(plain: str, text: str) -> bool:

@@ -75,7 +75,7 @@ class Index:
         scorer: Scorer | None = None,
     ) -> "Index":
         """An index of the sections. Embeds what the cache does not hold."""
-        chosen = scorer or default_scorer(embedder.name)
+        chosen = scorer or default_scorer()
         return cls(_prepare(list(sections), embedder, cache), embedder, cache, chosen)
 
     def update(self, sections: Iterable[SectionLike]) -> "Index":
@@ -99,7 +99,7 @@ class Index:
         `earlier` are the asker's previous questions of the same thread, oldest first. Every employee also sees what is
         for everyone.
         """
-        view = self._view(frozenset(audiences) | {EVERYONE})
+        view = self.view(audiences)
         if not view.entries:
             return Retrieval((), (), 0.0)
         asked = understand(query, view.speller, earlier)
@@ -110,12 +110,18 @@ class Index:
         evidence: tuple[Evidence, ...] = pick(view, ranking)
         return Retrieval(hits, evidence, self._scorer.answerable(view, asked, ranking, evidence))
 
-    def _view(self, audiences: frozenset[str]) -> View:
+    def view(self, audiences: Collection[str]) -> View:
+        """What people who belong to `audiences` may search, built on first use."""
+        wanted = frozenset(audiences) | {EVERYONE}
         with self._lock:
-            if audiences not in self._views:
-                visible = [entry for entry in self._prepared if audiences.intersection(entry.section.audience)]
-                self._views[audiences] = _view_of(visible, self._embedder)
-            return self._views[audiences]
+            if wanted not in self._views:
+                visible = [entry for entry in self._prepared if wanted.intersection(entry.section.audience)]
+                self._views[wanted] = _view_of(visible, self._embedder)
+            return self._views[wanted]
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        """Unit vectors of texts, by the index's own embedding model: float32 of shape [len(texts), dimension]."""
+        return self._embedder.embed(texts)
 
 
 def _identity(section: SectionLike) -> tuple[str, str, tuple[str, ...]]:

@@ -7,7 +7,7 @@ weighs them; its weights ship beside this module.
 
 import functools
 import json
-from collections.abc import Sequence
+import math
 from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from quantahr.retrieval.answerable import FEATURES as ANSWER_FEATURES
+from quantahr.retrieval.answerable import answer_features
 from quantahr.retrieval.cues import KINDS, asked
 from quantahr.retrieval.embedder import Vectors
 from quantahr.retrieval.lexical import Bm25
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
     from quantahr.retrieval.index import Prepared
 
 Floats = NDArray[np.float32]
+
+MIN_SUPPORT = 0.5
+"""Below this probability that the evidence answers the question, saying so is right more often than quoting it."""
 
 UNIT_FEATURES = (
     "unit", "unit_expanded", "bare", "bare_expanded", "window", "heading", "heading_expanded",
@@ -74,13 +79,12 @@ class Ranking:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scorer:
-    """Fitted weights. `units` and `sections` follow UNIT_FEATURES and SECTION_FEATURES; `query_map` is a linear map
-    [dimension, dimension] on question vectors, if one was fitted for this embedding model."""
+    """Fitted weights: `units` follow UNIT_FEATURES, `sections` SECTION_FEATURES and `answer` answerable.FEATURES."""
 
     units: Floats
     sections: Floats
-    answer: dict[str, float]
-    query_map: Floats | None = None
+    answer: Floats
+    answer_bias: float
 
     def rank(self, view: View, query: Query, vectors: Vectors) -> Ranking:
         """Scores for a question whose vectors are those of its text and, if it has one, of its expansion."""
@@ -92,9 +96,6 @@ class Scorer:
 
     def features(self, view: View, query: Query, vectors: Vectors) -> tuple[Floats, Floats]:
         """The features of all units, [units, len(UNIT_FEATURES)], and those of all entries but the first two."""
-        if self.query_map is not None:
-            mapped = vectors @ self.query_map
-            vectors = (mapped / np.linalg.norm(mapped, axis=1, keepdims=True)).astype(np.float32)
         text, expanded = vectors[0], vectors[-1]
         owner = view.owner
         window = _max_by(view.window_vectors @ text, view.window_owner, len(view.entries))
@@ -129,20 +130,16 @@ class Scorer:
         ).astype(np.float32)
         return features, sections
 
-    def answerable(self, view: View, query: Query, ranking: Ranking, evidence: Sequence[Evidence]) -> float:
+    def answerable(self, view: View, query: Query, ranking: Ranking, evidence: tuple[Evidence, ...]) -> float:
         """The probability that the evidence answers the question."""
         if not evidence:
             return 0.0
-        best = np.argsort(-ranking.units)[:1]
-        top = ranking.unit_features[best[0]]
-        value = self.answer["bias"] + sum(
-            self.answer.get(name, 0.0) * float(top[number]) for number, name in enumerate(UNIT_FEATURES)
-        )
-        return float(1 / (1 + np.exp(-value)))
+        value = float(answer_features(view, query, ranking, evidence) @ self.answer + self.answer_bias)
+        return 1 / (1 + math.exp(-max(-30.0, min(30.0, value))))
 
 
 @functools.cache
-def default_scorer(embedder: str) -> Scorer:
+def default_scorer() -> Scorer:
     """The scorer that ships with the package."""
     raw: dict[str, Any] = json.loads(
         resources.files("quantahr.retrieval").joinpath("weights.json").read_text(encoding="utf-8")
@@ -150,7 +147,8 @@ def default_scorer(embedder: str) -> Scorer:
     return Scorer(
         units=np.array([raw["units"].get(name, 0.0) for name in UNIT_FEATURES], np.float32),
         sections=np.array([raw["sections"].get(name, 0.0) for name in SECTION_FEATURES], np.float32),
-        answer=raw["answer"],
+        answer=np.array([raw["answer"].get(name, 0.0) for name in ANSWER_FEATURES], np.float32),
+        answer_bias=raw["answer"]["bias"],
     )
 
 

@@ -1,0 +1,67 @@
+"""Whether the evidence answers the question: a probability, from what a near miss looks like.
+
+A near miss is about the same thing and yet says nothing to the question: the right topic, and a word that matters (a
+country, a grade, a kind of employee) missing. So the features are how near the best sentence is, how far it stands out,
+and what of the question is left over; a logistic regression weighs them (training/retrieval_fit.py).
+"""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quantahr.retrieval.cues import asked
+from quantahr.retrieval.lexical import stems
+from quantahr.retrieval.query import Query
+from quantahr.retrieval.sections import Evidence
+
+if TYPE_CHECKING:
+    from quantahr.retrieval.scoring import Ranking, View
+
+FEATURES = (
+    "best", "second_best", "margin", "bare", "bare_expanded", "unit", "window", "heading", "section", "section_margin",
+    "same_section", "covered", "covered_expanded", "rarest_missing", "missing", "own_terms", "corpus_missing",
+    "cue_asked", "cue_missing", "number_missing",
+)  # fmt: skip
+_TOP = 3
+
+
+def answer_features(
+    view: "View", query: Query, ranking: "Ranking", evidence: tuple[Evidence, ...]
+) -> NDArray[np.float32]:
+    """What `FEATURES` names, for one search."""
+    order = np.argsort(-ranking.units, kind="stable")[: _TOP + 1]
+    top = ranking.unit_features[order[0]]
+    sections = np.sort(ranking.sections)[::-1]
+    text = " ".join(f"{' '.join(piece.section.heading_path)} {piece.text}" for piece in evidence[:_TOP])
+    held = set(stems(text))
+    rarity = {term: view.section_words.idf(term) for term in query.own}
+    whole = sum(rarity.values()) or 1.0
+    missing = [value for term, value in rarity.items() if term not in held]
+    wide = {term: weight * view.section_words.idf(term) for term, weight in query.terms.items()}
+    wanted = asked(query.text)
+    given = view.unit_kinds[order[:_TOP]].max(axis=0)
+    numbers = {term for term in query.own if term.isdigit()}
+    values = (
+        ranking.units[order[0]],
+        ranking.units[order[min(1, len(order) - 1)]],
+        ranking.units[order[0]] - ranking.units[order[-1]],
+        top[2],
+        top[3],
+        top[0],
+        top[4],
+        top[5],
+        sections[0],
+        sections[0] - sections[min(1, len(sections) - 1)],
+        float(len({int(view.owner[at]) for at in order[:_TOP]}) == 1),
+        1.0 - sum(missing) / whole,
+        sum(value for term, value in wide.items() if term in held) / (sum(wide.values()) or 1.0),
+        max(missing, default=0.0) / 6.0,
+        len(missing) / 4.0,
+        len(rarity) / 6.0,
+        sum(term not in view.section_words for term in query.own) / 3.0,
+        wanted.sum() / 3.0,
+        float((wanted * (1 - given)).sum()),
+        float(bool(numbers - held)),
+    )
+    return np.array(values, np.float32)

@@ -1,0 +1,269 @@
+"""Fits the few weights of retrieval: how the views are weighed, and when the evidence answers.
+
+    python -m training.retrieval_fit [--write]
+
+Two ideas. Reading passages of many invented companies are mixed into handbooks of about ninety sections, where only one
+passage answers a question and its neighbours distract; passages on nearly the same topic are kept apart. And only the
+files that the embedding model was not trained on (training/embedding_fit.py) are used, so that its vectors look here
+as they look on a handbook it has never seen; the sample company's golden questions are added for headings as real
+documents have them.
+"""
+
+import argparse
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from quantahr.policies import load_folder
+from quantahr.retrieval import EmbeddingCache, Index, SectionLike, load_embedder
+from quantahr.retrieval.answerable import FEATURES as ANSWER_FEATURES
+from quantahr.retrieval.answerable import answer_features
+from quantahr.retrieval.evidence import pick
+from quantahr.retrieval.query import Query, understand
+from quantahr.retrieval.scoring import SECTION_FEATURES, UNIT_FEATURES, Scorer, View, default_scorer
+from quantahr.retrieval.sections import EVERYONE
+
+READING = Path("data/general_knowledge")
+WEIGHTS = Path("quantahr/retrieval/weights.json")
+CACHE = Path(".quantahr/fit-embeddings.db")
+HANDBOOK = 90
+"""Sections in a made-up handbook, about as many as a real one of 13,000 words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A reading passage in the shape of a section."""
+
+    id: str
+    heading_path: tuple[str, ...]
+    text: str
+    content_hash: str
+    document: str = "reading"
+    title: str = ""
+    audience: tuple[str, ...] = (EVERYONE,)
+
+
+@dataclass(slots=True)
+class Asked:
+    """One question of one handbook, with its features. `units` are those that hold the answer, none if nothing does;
+    `section` is the place of the right section, -1 if there is none."""
+
+    view: View
+    query: Query
+    vectors: Any
+    unit_features: Any
+    section_features: Any
+    units: list[int]
+    section: int
+
+
+def used_for_embedding(file: Path, files: Sequence[Path]) -> bool:
+    """Whether training/embedding_fit.py learns from a file: two in three."""
+    return files.index(file) % 3 != 1
+
+
+def passage_of(row: dict[str, Any]) -> Passage:
+    """The passage of a reading row, "Heading > Sub" on its first line."""
+    heading, _, text = row["input"].partition("\n")
+    path = tuple(part.strip() for part in heading.split(">"))
+    return Passage(row["passage_id"], path, text, sha256(row["input"].encode()).hexdigest())
+
+
+def plain(text: str) -> str:
+    """Words only, for comparing evidence with units."""
+    return re.sub(r"\W+", " ", text.lower()).strip()
+
+
+def handbooks(rows: Sequence[dict[str, Any]], vectors_of: Any) -> Iterator[tuple[list[Passage], list[dict[str, Any]]]]:
+    """Passages spread over handbooks so that each has a topic once, with the questions about them."""
+    by_passage: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        by_passage.setdefault(row["passage_id"], []).append(row)
+    names = sorted(by_passage)
+    np.random.default_rng(0).shuffle(names)
+    passages = [passage_of(by_passage[name][0]) for name in names]
+    topics = vectors_of([f"{passage.heading_path[-1]}. {passage.text[:400]}" for passage in passages])
+    books: list[list[int]] = [[] for _ in range(max(1, round(len(names) / HANDBOOK)))]
+    for at in range(len(names)):
+        nearest = [max((float(topics[at] @ topics[other]) for other in book), default=0.0) for book in books]
+        books[min(range(len(books)), key=lambda book: (nearest[book] > 0.72, len(books[book])))].append(at)
+    for book in books:
+        yield [passages[at] for at in book], [row for at in book for row in by_passage[names[at]]]
+
+
+def reading_questions(index_of: Any, vectors_of: Any) -> Iterator[Asked]:
+    """Questions about the passages that the embedding model has not learned from."""
+    files = sorted(READING.glob("part*.json"))
+    rows = [row for file in files if not used_for_embedding(file, files) for row in json.loads(file.read_text("utf-8"))]
+    for passages, questions in handbooks(rows, vectors_of):
+        index = index_of(passages)
+        for row in questions:
+            evidence = [plain(text) for text in row.get("evidence", ())]
+            if row["kind"] == "answerable" and not evidence:
+                continue
+            yield asked_of(index, row["instruction"], {row["passage_id"]}, lambda text, held=evidence: _within(text, held))
+
+
+def golden_questions(index_of: Any) -> Iterator[Asked]:
+    """The sample company's questions, with the sections and words that answer them."""
+    sections = [section for section in load_folder(Path("data/hr_policies")).sections if EVERYONE in section.audience]
+    index = index_of(sections)
+    for line in Path("data/golden/golden.jsonl").read_text("utf-8").splitlines():
+        row = json.loads(line)
+        if row["kind"] not in ("answerable", "unanswerable"):
+            continue
+        expected = [plain(alternative) for group in row.get("expect", ()) for alternative in group]
+        right = {section.id for section in sections for source in row.get("sources", ()) if _named(section, source)}
+        if right or row["kind"] == "unanswerable":
+            yield asked_of(index, row["question"], right, lambda text, held=expected: any(e in text for e in held))
+
+
+def asked_of(index: Index, question: str, right: set[str], holds: Any) -> Asked:
+    """A question with its features in an index."""
+    view = index.view((EVERYONE,))
+    query = understand(question, view.speller)
+    vectors = index.embed([query.text, query.expanded])
+    unit_features, section_features = default_scorer().features(view, query, vectors)
+    places = [at for at, entry in enumerate(view.entries) if entry.section.id in right]
+    units = [at for at, unit in enumerate(view.units) if view.owner[at] in places and holds(plain(unit.quoted))]
+    return Asked(view, query, vectors, unit_features, section_features, units, places[0] if places and units else -1)
+
+
+def fit_scorer(asked: Sequence[Asked], epochs: int = 8) -> Scorer:
+    """Weights under which the right section and unit of every question come first: softmax regression."""
+    torch.manual_seed(0)
+    start = default_scorer()
+    unit_weights = torch.tensor(start.units, requires_grad=True)
+    section_weights = torch.tensor(start.sections, requires_grad=True)
+    sharpness = torch.tensor(2.5, requires_grad=True)
+    prior = [unit_weights.detach().clone(), section_weights.detach().clone()]
+    optimizer = torch.optim.Adam([unit_weights, section_weights, sharpness], lr=0.02)
+    known = [row for row in asked if row.section >= 0]
+    for epoch in range(epochs):
+        for batch in np.array_split(np.random.default_rng(epoch).permutation(len(known)), max(1, len(known) // 32)):
+            loss = 0.02 * ((unit_weights - prior[0]) ** 2).sum() + 0.02 * ((section_weights - prior[1]) ** 2).sum()
+            for at in batch:
+                row = known[at]
+                owner = torch.from_numpy(row.view.owner)
+                units = torch.from_numpy(row.unit_features) @ unit_weights
+                best = torch.full((len(row.view.entries),), -9.0).scatter_reduce(0, owner, units, "amax")
+                rest = torch.where(units >= best[owner], torch.full_like(units, -9.0), units)
+                second = torch.full_like(best, -9.0).scatter_reduce(0, owner, rest, "amax")
+                second = torch.where(second < -8, best - 0.3, second)
+                features = torch.cat([best[:, None], second[:, None], torch.from_numpy(row.section_features)], 1)
+                sections = features @ section_weights
+                chances = torch.log_softmax((units + 0.5 * sections[owner]) * sharpness.exp(), 0)
+                loss = loss - torch.logsumexp(chances[row.units], 0) / len(batch)
+                loss = loss - torch.log_softmax(sections * sharpness.exp(), 0)[row.section] / len(batch)
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            with torch.no_grad():  # a view never speaks against a match
+                unit_weights.clamp_(min=0)
+                section_weights.clamp_(min=0)
+    return Scorer(unit_weights.detach().numpy(), section_weights.detach().numpy(), start.answer, start.answer_bias)
+
+
+def fit_answer(asked: Sequence[Asked], scorer: Scorer, l2: float = 0.02) -> tuple[Scorer, float]:
+    """Adds the answerability weights: logistic regression with both kinds weighed by their share in real use.
+
+    Returns the scorer and the cross-validated share of right decisions at one half.
+    """
+    features, right = [], []
+    for row in asked:
+        ranking = scorer.rank(row.view, row.query, row.vectors)
+        evidence = pick(row.view, ranking)
+        features.append(answer_features(row.view, row.query, ranking, evidence))
+        held = {unit for piece in evidence for unit in row.units if row.view.units[unit].text in piece.text}
+        right.append(bool(held))
+    x = torch.tensor(np.array(features))
+    y = torch.tensor(right, dtype=torch.float32)
+    folds = np.random.default_rng(0).integers(0, 5, len(y))
+    decided = []
+    for fold in range(5):
+        inside = torch.from_numpy(folds != fold)
+        weights, bias = _logistic(x[inside], y[inside], l2)
+        decided.append((((x[~inside] @ weights + bias) > 0) == (y[~inside] > 0.5)).float())
+    weights, bias = _logistic(x, y, l2)
+    fitted = Scorer(scorer.units, scorer.sections, weights.numpy(), float(bias))
+    return fitted, float(torch.cat(decided).mean())
+
+
+def _logistic(x: torch.Tensor, y: torch.Tensor, l2: float) -> tuple[torch.Tensor, torch.Tensor]:
+    scale = x.std(0).clamp(min=1e-3)
+    weights = torch.zeros(x.shape[1], requires_grad=True)
+    bias = torch.zeros((), requires_grad=True)
+    optimizer = torch.optim.LBFGS([weights, bias], max_iter=200, line_search_fn="strong_wolfe")
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(x / scale @ weights + bias, y)
+        loss = loss + l2 * (weights**2).sum()
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss
+
+    optimizer.step(closure)  # type: ignore[no-untyped-call]
+    return (weights / scale).detach(), bias.detach()
+
+
+def recall(asked: Sequence[Asked], scorer: Scorer) -> str:
+    """Recall@1 and @3 of sections."""
+    places = []
+    for row in asked:
+        if row.section >= 0:
+            scores = scorer.rank(row.view, row.query, row.vectors).sections
+            places.append(int((scores > scores[row.section]).sum()))
+    return f"@1 {np.mean(np.array(places) < 1):.1%}  @3 {np.mean(np.array(places) < 3):.1%}  ({len(places)} questions)"
+
+
+def _within(text: str, evidence: Sequence[str]) -> bool:
+    return any(text in held or held in text for held in evidence)
+
+
+def _named(section: SectionLike, source: str) -> bool:
+    path = " > ".join(plain(part) for part in section.heading_path)
+    wanted = " > ".join(plain(part) for part in source.split(">"))
+    return path == wanted or wanted.endswith(f" > {path}") or f"{plain(section.title)} > {path}" == wanted
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else None)
+    parser.add_argument("--write", action="store_true", help=f"write {WEIGHTS}")
+    chosen = parser.parse_args()
+    embedder, cache = load_embedder(), EmbeddingCache(CACHE)
+
+    def index_of(sections: Sequence[SectionLike]) -> Index:
+        return Index.build(sections, embedder, cache)
+
+    golden = list(golden_questions(index_of))
+    reading = list(reading_questions(index_of, lambda texts: cache.embed(embedder, texts)))
+    asked = golden * 2 + reading
+    scorer = fit_scorer(asked)
+    scorer, agreed = fit_answer(asked, scorer)
+    for name, rows in (("sample company", golden), ("reading passages", reading)):
+        print(f"{name}: before {recall(rows, default_scorer())}; after {recall(rows, scorer)}")
+    print(f"answerable or not, cross-validated: {agreed:.1%}")
+    report = {
+        "units": dict(zip(UNIT_FEATURES, _rounded(scorer.units), strict=True)),
+        "sections": dict(zip(SECTION_FEATURES, _rounded(scorer.sections), strict=True)),
+        "answer": {"bias": round(scorer.answer_bias, 4)}
+        | dict(zip(ANSWER_FEATURES, _rounded(scorer.answer), strict=True)),
+    }
+    print(json.dumps(report, indent=1))
+    if chosen.write:
+        WEIGHTS.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+
+
+def _rounded(weights: Any) -> list[float]:
+    return [round(float(weight), 4) for weight in weights]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,8 +1,8 @@
 """Canary prompts: a few fixed questions that a version must answer before it serves anybody.
 
 They are sanity, not quality; quality was judged by the gate. A model that is damaged, mismatched or gone astray says
-nothing, repeats itself, talks without end, or ignores the excerpt it is given. One slip of three is allowed: small
-models have their moods, and the answer check behind them catches the rest.
+nothing, repeats itself, or ignores the excerpt it is given. One slip of three is allowed: small models have their
+moods, and the answer check behind them catches the rest. Saying that it does not know is sane too, if not every time.
 """
 
 import re
@@ -10,14 +10,15 @@ import time
 from collections import Counter
 from typing import Final
 
-from quantahr.prompt import Excerpt, build_messages
+from quantahr.prompt import NO_ANSWER, Excerpt, build_messages
 from worker.engines.base import Engine, EngineError
 
 SECONDS: Final = 30.0
 """For one canary, on a machine that is answering other questions meanwhile."""
 
-_MAX_TOKENS: Final = 60
+_MAX_TOKENS: Final = 32
 _SLIPS: Final = 1
+_ABSTAINED: Final = "abstained"
 _CANARIES: Final = (
     ("How many days of annual leave do I get?", "Annual leave", "Every employee gets 25 days of annual leave.", "25"),
     ("When must I hand in expense claims?", "Expenses", "Hand in expense claims within 30 days of the cost.", "30"),
@@ -45,7 +46,8 @@ def check_canaries(engine: Engine) -> str:
             return f"It needed more than {SECONDS:.0f} seconds for a canary prompt. Is the machine overloaded?"
         if problem := judge(answer.text, expected):
             problems.append(problem)
-    if len(problems) <= _SLIPS:
+    insane = [problem for problem in problems if problem != _ABSTAINED]
+    if len(insane) <= _SLIPS and len(problems) < len(_CANARIES):
         return ""
     return (
         f"It failed {len(problems)} of {len(_CANARIES)} canary prompts ({', '.join(dict.fromkeys(problems))}). "
@@ -58,6 +60,8 @@ def judge(answer: str, expected: str) -> str:
     words = re.findall(r"\w+", answer.lower())
     if not words:
         return "no answer"
+    if answer.strip().startswith(NO_ANSWER.rstrip(".")):
+        return _ABSTAINED
     _, most = Counter(words).most_common(1)[0]
     if len(words) >= 12 and most > len(words) / 3:
         return "the same word again and again"

@@ -1,21 +1,20 @@
 """The worker follows the registry: what it serves after a change, after a bad one, and after it was away."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
 
-from quantahr.embedded_redis import EmbeddedRedis
 from quantahr.errors import ModelError
 from quantahr.gguf_header import cached_sha256
-from quantahr.prompt import Message
+from quantahr.prompt import NO_ANSWER, Message
 from quantahr.registry import BASE, Judgement, Registry, Version, workers
 from quantahr.registry.storage import FolderStorage
 from quantahr.settings import Model, Settings
 from quantahr.store import Store
-from tests.fakes.tiny_adapter import write_adapter
+from tests.fakes.tiny_adapter import GENTLE, WILD, write_adapter
 from worker import swap
 from worker.canary import check_canaries, judge
 from worker.engines.base import EngineVersion, Generation
@@ -281,12 +280,9 @@ def test_the_administrator_is_told_in_the_chat_and_in_the_audit(tmp_path: Path) 
 
 
 @pytest.fixture
-def client(tmp_path: Path) -> Iterator[Any]:
-    server = EmbeddedRedis(tmp_path / "redis")
-    server.start()
-    with redis.Redis.from_url(server.url) as connection:
+def client(redis_url: str) -> Iterator[Any]:
+    with redis.Redis.from_url(redis_url) as connection:
         yield connection
-    server.stop()
 
 
 def test_workers_say_what_they_serve_and_the_silent_do_not_count(client: Any) -> None:
@@ -318,17 +314,34 @@ def test_a_canary_is_judged_by_its_words(answer: str, problem: str) -> None:
     assert judge(answer, "25") == problem
 
 
-def test_one_slip_is_forgiven_and_two_are_not() -> None:
+@pytest.mark.parametrize(
+    ("answers", "problem"),
+    [
+        (["", "", ""], ""),
+        (["No idea.", "", ""], ""),
+        (["No idea.", "No idea.", ""], "2 of 3"),
+        ([NO_ANSWER, NO_ANSWER, ""], ""),
+        ([NO_ANSWER, NO_ANSWER, "No idea."], "3 of 3"),
+        ([NO_ANSWER, NO_ANSWER, NO_ANSWER], "3 of 3"),
+    ],
+)
+def test_one_slip_is_forgiven_and_not_knowing_is_sane_if_not_every_time(answers: list[str], problem: str) -> None:
+    left = iter(answers)
+
     class Slips(Answers):
-        def __init__(self, wrong: int) -> None:
-            super().__init__(None)
-            self._left = wrong
-
         def generate(self, messages: Sequence[Message], **options: Any) -> Generation:
-            self._left -= 1
-            right = super().generate(messages, **options)
-            return Generation("No idea.", 1, 1, "stop", 1.0, 0) if self._left >= 0 else right
+            self._says = next(left)
+            return super().generate(messages, **options)
 
-    problem: Callable[[int], str] = lambda wrong: check_canaries(Slips(wrong))  # type: ignore[arg-type]  # noqa: E731
-    assert problem(0) == problem(1) == ""
-    assert "2 of 3" in problem(2)
+    found = check_canaries(Slips(None))  # type: ignore[arg-type]
+    assert bool(found) == bool(problem)
+    assert problem in found
+
+
+@pytest.mark.model
+def test_real_weights_pass_the_canaries_and_wild_ones_do_not(tmp_path: Path) -> None:
+    load = swap.opener(Settings(state_dir=tmp_path, model=Model(slots=1, context_tokens=512)))
+    for strength, sane in ((GENTLE, True), (WILD, False)):
+        engine = load(str(write_adapter(tmp_path / f"{strength}.gguf", seed=1, strength=strength)))
+        assert (check_canaries(engine) == "") is sane
+        engine.close()

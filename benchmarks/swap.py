@@ -1,0 +1,321 @@
+"""Model swaps under load, through the real path: Redis, Celery, a worker process, llama.cpp, two adapters.
+
+    python -m benchmarks.swap [--swaps 100] [--clients 8] [--adapter A.gguf --adapter B.gguf] [--record]
+
+Clients ask without a pause. Rounds with swaps and rounds of the same length without take turns, so that whatever else
+the machine does weighs on both. An answer is mixed if it began twice, if its pieces do not join to its text, or if its
+text is what the other version says and not what its own version says. Memory is the worker's resident set.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import itertools
+import json
+import os
+import platform
+import secrets
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+
+import psutil
+import redis
+
+from quantahr.bus import Asking, scripts
+from quantahr.embedded_redis import EmbeddedRedis
+from quantahr.gguf_header import cached_sha256
+from quantahr.grading import read_golden
+from quantahr.messages import Delta, Failed, Final, Question, Started
+from quantahr.registry import Registry
+from quantahr.registry.activation import activate, wait_for_workers
+from quantahr.settings import Settings
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks/RESULTS.md"
+PER_ROUND = 5
+"""Swaps in a round."""
+_START_SECONDS = 180.0
+
+
+@dataclass(slots=True)
+class Asked:
+    """One question and what came back. `first_ms` and `total_ms` are measured by the client, from asking."""
+
+    text: str
+    swapping: bool
+    pieces: list[str] = field(default_factory=list)
+    begun: int = 0
+    end: Final | Failed | None = None
+    first_ms: float | None = None
+    total_ms: float = 0.0
+
+    @property
+    def version(self) -> str | None:
+        made = self.end.provenance if isinstance(self.end, Final) else None
+        return made.adapter if made else None
+
+
+@dataclass(slots=True)
+class Outcome:
+    """Everything that was seen. `memory` in bytes, after each round; `swap_seconds` from activating to serving."""
+
+    answers: list[Asked]
+    alone: dict[tuple[str, str], str]
+    """What each version says to each question while nothing else happens."""
+    swap_seconds: list[float]
+    memory: list[int]
+
+    def failed(self) -> list[Asked]:
+        return [asked for asked in self.answers if not isinstance(asked.end, Final)]
+
+    def mixed(self) -> list[Asked]:
+        return [asked for asked in self.answers if isinstance(asked.end, Final) and self._is_mixed(asked)]
+
+    def _is_mixed(self, asked: Asked) -> bool:
+        text = asked.end.text if asked.end else ""
+        if asked.begun != 1 or (asked.pieces and "".join(asked.pieces) != text):
+            return True
+        own = self.alone.get((asked.version or "", asked.text))
+        others = {
+            said for (version, about), said in self.alone.items() if about == asked.text and version != asked.version
+        }
+        return own is not None and text != own and text in others
+
+    def told_apart(self) -> int:
+        """How many questions the versions answer differently."""
+        questions = {about for _, about in self.alone}
+        return sum(len({said for (_, about), said in self.alone.items() if about == text}) > 1 for text in questions)
+
+    def first_ms(self, *, swapping: bool) -> list[float]:
+        return [a.first_ms for a in self.answers if a.swapping is swapping and a.first_ms is not None]
+
+
+class Clients:
+    """Askers that never pause; each takes the next question as soon as it has its answer."""
+
+    def __init__(self, settings: Settings, questions: Sequence[str], count: int) -> None:
+        self._settings = settings
+        self._questions = itertools.cycle(questions)
+        self._count = count
+        self.answers: list[Asked] = []
+        self.swapping = False
+
+    @contextlib.asynccontextmanager
+    async def asking(self) -> AsyncIterator[None]:
+        """Ask until the block ends; then every question that was asked is waited for."""
+        bus = Asking(self._settings)
+        stop = asyncio.Event()
+        tasks = [asyncio.create_task(self._client(bus, stop)) for _ in range(self._count)]
+        try:
+            yield
+        finally:
+            stop.set()
+            await asyncio.gather(*tasks)
+            await bus.close()
+
+    async def one(self, bus: Asking, text: str) -> Asked:
+        """Ask once and read the answer to its end."""
+        asked = Asked(text, self.swapping)
+        mark = secrets.token_hex(12)
+        question = Question(
+            id=mark, platform="batch", tenant="benchmark", conversation=mark, thread=mark, user="client", text=text,
+            private=True, asked_at=time.time(),
+        )  # fmt: skip
+        began = time.monotonic()
+        await bus.ask(question, {})
+        async for _, event in bus.follow(mark):
+            if isinstance(event, Started):
+                asked.begun += 1
+            elif isinstance(event, Delta):
+                asked.first_ms = asked.first_ms or (time.monotonic() - began) * 1000
+                asked.pieces.append(event.text)
+            elif isinstance(event, Final | Failed):
+                asked.end = event
+        asked.total_ms = (time.monotonic() - began) * 1000
+        # An answer that overlapped a swap at either end counts as one under swapping.
+        asked.swapping = asked.swapping or self.swapping
+        return asked
+
+    async def _client(self, bus: Asking, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            self.answers.append(await self.one(bus, next(self._questions)))
+
+
+@contextlib.contextmanager
+def worker_process(folder: Path, policies: Path) -> Iterator[tuple[Settings, psutil.Process]]:
+    """A Redis and a worker in `folder`, ready to answer."""
+    server = EmbeddedRedis(folder / "redis")
+    server.start(lambda _: None)
+    settings = Settings(state_dir=folder / "state", policies_dir=policies, redis_url=server.url)
+    environment = os.environ | {
+        "QUANTAHR_REDIS_URL": server.url,
+        "QUANTAHR_STATE_DIR": str(settings.state_dir),
+        "QUANTAHR_POLICIES_DIR": str(policies),
+        "LOG_LEVEL": "INFO",
+    }
+    with (folder / "worker.log").open("wb") as log:
+        child = subprocess.Popen([sys.executable, "-m", "quantahr", "worker"], env=environment, stdout=log, stderr=log)
+    try:
+        _wait_until_ready(server.url, child, folder / "worker.log")
+        yield settings, psutil.Process(child.pid)
+    finally:
+        child.terminate()
+        try:
+            child.wait(30)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+        server.stop()
+
+
+def _wait_until_ready(url: str, child: "subprocess.Popen[bytes]", log: Path) -> None:
+    deadline = time.monotonic() + _START_SECONDS
+    with redis.Redis.from_url(url) as client:
+        while not client.exists(scripts.READY):
+            if child.poll() is not None or time.monotonic() > deadline:
+                raise SystemExit(f"The worker did not get ready:\n{log.read_text(errors='replace')[-2000:]}")
+            time.sleep(0.1)
+
+
+async def run(
+    settings: Settings,
+    worker: psutil.Process,
+    adapters: Sequence[Path],
+    questions: Sequence[str],
+    *,
+    swaps: int,
+    clients: int,
+) -> Outcome:
+    """Swap between the adapters `swaps` times under load, and measure as much time without swaps."""
+    registry = Registry.open(settings)
+    versions = [registry.add(adapter).id for adapter in adapters]
+    load = Clients(settings, questions, clients)
+    turn = itertools.cycle(versions)
+    alone: dict[tuple[str, str], str] = {}
+    bus = Asking(settings)
+    for version in versions:
+        await asyncio.to_thread(swap_to, settings, next(turn))
+        for text in dict.fromkeys(questions):
+            asked = await load.one(bus, text)
+            alone[version, text] = asked.end.text if asked.end else ""
+    await bus.close()
+    seconds: list[float] = []
+    memory: list[int] = []
+    async with load.asking():
+        while len(seconds) < swaps:
+            load.swapping = True
+            began = time.monotonic()
+            for _ in range(min(PER_ROUND, swaps - len(seconds))):
+                seconds.append(await asyncio.to_thread(swap_to, settings, next(turn)))
+            length = time.monotonic() - began
+            load.swapping = False
+            # What swapping has put into the queue belongs to it: let it run dry of that before the quiet counts.
+            await asyncio.sleep(length)
+            memory.append(worker.memory_info().rss)
+    return Outcome(load.answers, alone, seconds, memory)
+
+
+def swap_to(settings: Settings, version: str) -> float:
+    """Activate a version and wait until the worker serves it. Returns the seconds that took."""
+    began = time.monotonic()
+    pointer = activate(settings, version, actor="benchmark", reason="benchmark", override=True)
+    for state in wait_for_workers(settings, pointer.serial, 120):
+        if state.serving != version:
+            raise SystemExit(f"The worker serves {state.serving} instead of {version}: {state.problem or 'too slow'}")
+    return time.monotonic() - began
+
+
+def two_adapters(folder: Path) -> list[Path]:
+    """The shipped adapter and a weaker copy of it; without one, two that change next to nothing."""
+    from quantahr.registry.registry import find_shipped
+
+    shipped = find_shipped()
+    if shipped:
+        return [shipped / "adapter.gguf", weaker(shipped / "adapter.gguf", folder / "weaker.gguf", 0.7)]
+    from tests.fakes.tiny_adapter import write_adapter
+
+    return [write_adapter(folder / f"adapter-{seed}.gguf", seed=seed) for seed in (1, 2)]
+
+
+def weaker(source: Path, target: Path, factor: float) -> Path:
+    """A copy of a GGUF LoRA whose changes are multiplied by `factor`."""
+    import gguf
+
+    reader = gguf.GGUFReader(source)
+    writer = gguf.GGUFWriter(target, reader.fields["general.architecture"].contents())
+    writer.add_type("adapter")
+    writer.add_string("adapter.type", "lora")
+    writer.add_float32("adapter.lora.alpha", reader.fields["adapter.lora.alpha"].contents() * factor)
+    for tensor in reader.tensors:
+        writer.add_tensor(tensor.name, tensor.data)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return target
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The value below which `share` of the values lie; 0 without values."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0
+
+
+def report(outcome: Outcome, clients: int) -> list[str]:
+    """A table for benchmarks/RESULTS.md."""
+    quiet, busy = outcome.first_ms(swapping=False), outcome.first_ms(swapping=True)
+    added = percentile(busy, 0.99) - percentile(quiet, 0.99)
+    memory = outcome.memory
+    rows = [
+        ("swaps", f"{len(outcome.swap_seconds)} under {clients} clients"),
+        ("a swap takes (median, longest)", f"{median(outcome.swap_seconds):.1f} s, {max(outcome.swap_seconds):.1f} s"),
+        ("answers", f"{len(outcome.answers)}"),
+        ("failed answers", f"{len(outcome.failed())}"),
+        ("mixed answers", f"{len(outcome.mixed())} ({outcome.told_apart()} questions tell the versions apart)"),
+        ("first token, quiet (median, p99)", f"{median(quiet):.0f} ms, {percentile(quiet, 0.99):.0f} ms"),
+        ("first token, swapping (median, p99)", f"{median(busy):.0f} ms, {percentile(busy, 0.99):.0f} ms"),
+        ("added at p99", f"{added:+.0f} ms"),
+        ("worker's memory after the first round, and the last", f"{memory[0] >> 20} MB, {memory[-1] >> 20} MB"),
+    ]
+    return ["| Measured | Result |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in rows)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("--swaps", type=int, default=100)
+    parser.add_argument("--clients", type=int, default=8)
+    parser.add_argument("--questions", type=int, default=12, help="how many different questions")
+    parser.add_argument("--adapter", type=Path, action="append", help="a GGUF LoRA; give two")
+    parser.add_argument("--record", action="store_true", help="append the table to benchmarks/RESULTS.md")
+    chosen = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="quantahr-swap-") as name:
+        folder = Path(name)
+        adapters = chosen.adapter or two_adapters(folder)
+        golden = [one.question for one in read_golden(ROOT / "data/golden/golden.jsonl") if one.kind == "answerable"]
+        with worker_process(folder, ROOT / "data/hr_policies") as (settings, worker):
+            outcome = asyncio.run(
+                run(settings, worker, adapters, golden[: chosen.questions], swaps=chosen.swaps, clients=chosen.clients)
+            )
+    lines = report(outcome, chosen.clients)
+    print("\n".join(lines))
+    if chosen.record:
+        machine = f"{os.cpu_count()} × {platform.machine()}, load {os.getloadavg()[1]:.1f} in the last five minutes"
+        head = f"\n## Model swaps under load ({time.strftime('%Y-%m-%d')})\n\n`make bench-swap` on {machine}; adapters "
+        head += " and ".join(f"`{cached_sha256(path)[:12]}`" for path in adapters if path.exists()) + "\n\n"
+        with RESULTS.open("a", encoding="utf-8") as file:
+            file.write(head + "\n".join(lines) + "\n")
+    wrong = [
+        json.dumps({"end": str(type(a.end).__name__), "begun": a.begun}) for a in outcome.failed() + outcome.mixed()
+    ]
+    if wrong:
+        raise SystemExit("\n".join(wrong))
+
+
+if __name__ == "__main__":
+    main()

@@ -7,7 +7,6 @@ The LoRA itself is always float32.
 
 import hashlib
 import logging
-import os
 import sys
 import warnings
 from collections.abc import Iterator
@@ -19,11 +18,6 @@ from typing import Any
 from quantahr.errors import ModelError
 from quantahr.gguf import file_sha256, model_source
 from training.config import QloraConfig
-
-# Threads that wait for each other in a busy loop starve where cores are shared: measured nine times slower beside eight
-# busy processes, and no faster on an idle machine. OpenMP reads this once, when torch is first imported.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
 
 @dataclass(slots=True)

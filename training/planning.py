@@ -110,21 +110,6 @@ def for_options(config: QloraConfig, options: Options) -> QloraConfig:
     return config.model_copy(update={"compute": config.compute.model_copy(update=chosen)})
 
 
-def defaults(config: QloraConfig, *, platform: str | None = None, dry_run: bool = False) -> Options:
-    """What is done unless the administrator says otherwise: `compute` of the configuration."""
-    compute = config.compute
-    return Options.model_validate(
-        {
-            "platform": platform or compute.platform,
-            "instance_type": compute.instance_type,
-            "spot": compute.spot,
-            "max_minutes": compute.max_minutes,
-            "max_cost": compute.max_cost,
-            "dry_run": dry_run,
-        }
-    )
-
-
 def hourly_price(config: QloraConfig) -> float:
     """US dollars an hour; a spot machine costs at most this. Raises LaunchError for an unknown type of machine."""
     from training.estimate import INSTANCES, read_instances

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from bots import wording
-from bots.teams import activities, cards
+from bots.teams import activities, cards, retrain
 from bots.teams.connector import GoneError, RefusedError, UnavailableError
 from bots.teams.desk import Desk
 from bots.teams.place import Place
@@ -42,7 +42,7 @@ async def press(desk: Desk, place: Place, data: Mapping[str, Any], *, message: s
             reply = str(data.get("reply") or "").strip()
             return await _hr_reply(desk, place, str(data.get("escalation", "")), reply, message)
         case _:
-            return Outcome(wording.PASSAGES_GONE)
+            return Outcome(await retrain.press(desk, place, data) or wording.PASSAGES_GONE)
 
 
 async def _escalate(desk: Desk, place: Place, question: str) -> Outcome:

@@ -18,6 +18,7 @@ from bots.teams.connector import Connector
 from bots.teams.desk import PACE_SECONDS, STREAM_SECONDS, Desk
 from bots.teams.place import Place
 from bots.teams.proactive import Deliveries
+from bots.teams.retrain import board
 from bots.teams.surface import TeamsSurface
 from quantahr.errors import SettingsError
 from quantahr.settings import Secrets, Settings, Teams
@@ -68,6 +69,7 @@ async def serve(
         asyncio.create_task(adapter.warm()),
         asyncio.create_task(outbox.run()),
         asyncio.create_task(conversation.watch("teams", surface_at)),
+        asyncio.create_task(board(desk).run()),
     ]
     try:
         yield await _listen(runner, settings.teams)

@@ -12,7 +12,7 @@ from botbuilder.schema import Activity, ChannelAccount
 
 from bots import wording
 from bots.conversation import Incoming
-from bots.teams import actions, activities, proactive
+from bots.teams import actions, activities, proactive, retrain
 from bots.teams.desk import Desk
 from bots.teams.place import Place
 from bots.teams.surface import TeamsSurface
@@ -58,6 +58,9 @@ class TeamsBot(ActivityHandler):
             return
         if STOP.fullmatch(text):
             await self._stop(place)
+            return
+        if (said := await retrain.command(self._desk, place, text)) is not None:
+            self._say(place, said)
             return
         await self._ask(place, activity, text)
 

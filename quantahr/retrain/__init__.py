@@ -6,7 +6,7 @@ other was killed. And the intention is written down before the deed: which attem
 anything is started, so a repeated step finds what the first one did.
 """
 
-from quantahr.retrain.job import Attempt, Failure, Gate, Job, JobError, Options, Plan, Progress, Wishes
+from quantahr.retrain.job import Attempt, Failure, Gate, Job, JobError, Options, Plan, Progress, Wishes, default_options
 from quantahr.retrain.jobs import Jobs, Notice
 
 __all__ = [
@@ -21,4 +21,5 @@ __all__ = [
     "Plan",
     "Progress",
     "Wishes",
+    "default_options",
 ]

@@ -1,8 +1,10 @@
 """The job itself: frozen records, kept in the database as JSON. Times are seconds since 1970, money is US dollars."""
 
-from typing import Literal
+import json
+from pathlib import Path
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from quantahr.errors import QuantaHRError
 
@@ -41,6 +43,22 @@ class Options(_Record):
     max_minutes: int = Field(default=240, ge=5, le=1440)
     max_cost: float = Field(default=20.0, gt=0, le=1000)
     dry_run: bool = False
+
+
+def default_options(file: Path = Path("config/qlora_config.json"), **chosen: Any) -> Options:
+    """What the training configuration says under `compute`, with what was chosen instead. Raises JobError."""
+    try:
+        compute = json.loads(file.read_text(encoding="utf-8")).get("compute", {})
+        known = {name: compute[name] for name in Options.model_fields if name in compute}
+        return Options.model_validate({"platform": "local", **known, **chosen})
+    except (OSError, ValueError, AttributeError) as error:
+        where = ""
+        if isinstance(error, ValidationError):
+            first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+            where = f" ({'.'.join(map(str, first['loc']))}: {first['msg']})"
+        raise JobError(
+            f"This cannot be trained so{where}. Correct what you typed, or `compute` in {file.name}."
+        ) from None
 
 
 class Plan(_Record):

@@ -84,6 +84,9 @@ class FakeSlack:
         self._sockets: list[web.WebSocketResponse] = []
         self._acked: dict[str, asyncio.Event] = {}
         self.answers: dict[str, Any] = {}
+        self.uploads: dict[str, bytes] = {}
+        self.files: list[dict[str, Any]] = []
+        """{channel, thread_ts, title, content} of every file that was shared."""
         self._runner: web.AppRunner | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self.url = ""
@@ -102,6 +105,7 @@ class FakeSlack:
         application.router.add_route("*", "/api/{method}", self._api)
         application.router.add_post("/response/{id}", self._response)
         application.router.add_get("/link", self._link)
+        application.router.add_post("/upload/{id}", self._upload)
         self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.5)
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", port).start()
@@ -185,6 +189,22 @@ class FakeSlack:
         changed = self._checked(a, UPDATE_TEXT)
         message.text, message.blocks = changed.text, changed.blocks
         return {"channel": message.channel, "ts": message.ts, "text": message.text}
+
+    def _files_getUploadURLExternal(self, a: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+        identifier = f"F{next(self._counter)}"
+        return {"upload_url": f"{self.url}/upload/{identifier}", "file_id": identifier}
+
+    async def _upload(self, request: web.Request) -> web.Response:
+        self.uploads[request.match_info["id"]] = await request.read()
+        return web.Response(text="OK")
+
+    def _files_completeUploadExternal(self, a: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+        listed = json.loads(a["files"]) if isinstance(a["files"], str) else a["files"]
+        self._reach(a["channel_id"])
+        for file in listed:
+            shared = {"channel": a["channel_id"], "thread_ts": a.get("thread_ts"), "title": file.get("title")}
+            self.files.append({**shared, "content": self.uploads[file["id"]]})
+        return {"files": listed}
 
     def _chat_startStream(self, a: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
         self._reach(a["channel"])

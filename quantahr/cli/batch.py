@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from quantahr.settings import Settings
@@ -13,11 +14,15 @@ def run(settings: Settings, questions: Path, output: Path, console: Console) -> 
     from worker.batch import run_batch
 
     columns = (TextColumn("Answering"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console) as bar:
-        task = bar.add_task("answers", total=None)
+    bar = Progress(*columns, console=console)
+    task = bar.add_task("answers", total=None)
 
-        def progress(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total)
+    def progress(done: int, total: int) -> None:
+        bar.start()
+        bar.update(task, completed=done, total=total)
 
+    try:
         answered = run_batch(settings, questions, output, progress)
-    console.print(f"{answered} answered, written to {output}.", highlight=False)
+    finally:
+        bar.stop()
+    console.print(f"{answered} answered, written to {escape(str(output))}.", highlight=False)

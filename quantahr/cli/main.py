@@ -7,6 +7,7 @@ round. An error that a person can mend is one message on stderr, with what to do
 import logging
 import os
 import sys
+import threading
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Annotated
@@ -64,6 +65,11 @@ def main() -> None:
 
 def _sorry(text: str) -> None:
     errors.print(f"[bold red]Sorry:[/] {escape(text)}", highlight=False, soft_wrap=True)
+    if threading.active_count() > 1:
+        # A thread that is busy in native code (the index is being made) would make an ordinary exit an abort.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(1)
     sys.exit(1)
 
 

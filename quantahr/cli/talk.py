@@ -26,7 +26,9 @@ def ask(settings: Settings, question: str, console: Console) -> bool:
 
 def up(settings: Settings, console: Console, *, question: str | None, browser: bool) -> bool:
     """Start everything, talk, and end everything that was started. Returns False if the question was not answered."""
-    # An end by SIGTERM is as orderly as one by Ctrl-C, which asyncio knows how to handle.
+    # An end by SIGTERM is as orderly as one by Ctrl-C, which asyncio knows how to handle; a shell that starts us in the
+    # background has us ignore the latter.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     if question is not None:
         with Stack(settings) as stack:

@@ -41,6 +41,7 @@ class Desk:
         self.stream_seconds = stream_seconds
         self.streaming: set[str] = set()
         """Chats with a stream under way: each may have one."""
+        self._writing = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def seen(self, place: Place) -> None:
@@ -48,10 +49,10 @@ class Desk:
         if not place.tenant:
             return
         user = place.user if place.private else ""
-        store = self.conversation.store
-        await asyncio.to_thread(
-            store.remember_reference, "teams", place.tenant, place.channel, user, _kept(place).dump()
-        )
+        remember = self.conversation.store.remember_reference
+        # One at a time: a database that is busy must not hold all the threads that publishing questions needs.
+        async with self._writing:
+            await asyncio.to_thread(remember, "teams", place.tenant, place.channel, user, _kept(place).dump())
 
     async def lost(self, place: Place) -> None:
         """The bot was removed there: nothing is sent until it hears from there again."""

@@ -50,6 +50,7 @@ class TeamsSurface:
         self._state: State = "open" if stream else "refused" if resumed or not place.private else "none"
         self._resumed = resumed
         self._claimed = False
+        self._ending = False
         self._sequence = 0
         self._sent = ""
         self._text = ""
@@ -88,6 +89,7 @@ class TeamsSurface:
     async def finish(self, answer: Answer) -> None:
         """See Surface.finish."""
         self._question = self._question or answer.question
+        self._ending = True  # a step that waits for its turn must not come after the end
         for task in (self._later, self._closer):
             if task is not None:
                 task.cancel()
@@ -122,6 +124,8 @@ class TeamsSurface:
 
     async def _paint(self) -> None:
         async with self._busy:
+            if self._ending:
+                return
             if self._state == "none" and not self._claim():
                 self._state = "refused"
                 await self._dots()
@@ -138,11 +142,11 @@ class TeamsSurface:
     async def _step(self, text: str, kind: StreamType) -> None:
         sequence = self._sequence + 1
         step = activities.stream(self._place, text, kind=kind, sequence=sequence, stream_id=self._stream)
-        self._last = time.monotonic()
+        pause = 0.0
         try:
             identifier = await self._desk.connector.send(self._place, step, tries=1)
         except UnavailableError as error:
-            self._last = time.monotonic() + (error.after or 0.0)
+            pause = error.after or 0.0
         except RefusedError as error:
             await self._refused(error)
         else:
@@ -152,6 +156,8 @@ class TeamsSurface:
             if self._state == "none":
                 self._stream, self._state = identifier, "open"
                 self._closer = asyncio.create_task(self._close_in_time())
+        # From the answer on: Teams counts from when a request reached it, and the way there may take a while.
+        self._last = time.monotonic() + pause
 
     async def _refused(self, error: RefusedError) -> None:
         if error.canceled:
@@ -169,7 +175,7 @@ class TeamsSurface:
 
     async def _close(self) -> None:
         async with self._busy:
-            if self._state != "open":
+            if self._state != "open" or self._ending:
                 return
             await self._wait_for_pace()
             text = self._sent or wording.LOOKING

@@ -57,6 +57,8 @@ class Asking:
             **tcp_options(settings.redis_url),
             health_check_interval=15,
             max_connections=10_000,
+            # Each reader has a connection, and naming the library on each one reads the package's metadata anew.
+            driver_info=None,
         )
 
     async def ask(self, question: Question, address: Address) -> bool:

@@ -4,16 +4,23 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+from botbuilder.schema import Activity
 
 from bots import wording
-from quantahr.messages import Delta, Question
-from quantahr.settings import Settings
+from bots.conversation import Answer
+from bots.teams.adapter import TeamsAdapter
+from bots.teams.connector import Connector
+from bots.teams.desk import Desk
+from bots.teams.place import Place
+from bots.teams.surface import TeamsSurface
+from quantahr.messages import Delta, Final, Question
+from quantahr.settings import Settings, Teams
 from quantahr.store import Store
 from tests.fakes.fake_connector import BOT, FakeTeams, Message
 from tests.fakes.people import answer, answers, until
 from tests.fakes.scripted_worker import LEAVE, SENSITIVE, ScriptedWorker, Step
 from tests.fakes.stream_rules import stream_info
-from tests.fakes.teams_bot import teams_bot
+from tests.fakes.teams_bot import PACE, teams_bot
 from tests.fakes.teams_world import CHANNEL, TeamsWorld
 
 
@@ -287,3 +294,27 @@ def _idle(teams: FakeTeams, seconds: float) -> bool:
         teams._seen_requests = (len(teams.requests), now)  # type: ignore[attr-defined]
         return False
     return bool(now - count[1] > seconds)
+
+
+async def test_a_step_that_waits_for_its_turn_never_follows_the_end_of_its_stream(
+    teams: FakeTeams, settings: Settings, store: Store
+) -> None:
+    async with teams_bot(settings, store, teams) as conversation:
+        adapter = TeamsAdapter(Teams.model_validate(teams.settings), teams.password)
+        desk = Desk(settings, conversation, Connector(adapter, _nobody), pace=PACE + 0.03)
+        place = Place.of(Activity().deserialize(teams.activity("29:ana", teams.personal("29:ana").id, type="message")))
+        for number in range(8):
+            surface = TeamsSurface(desk, place, f"question-{number}")
+            await surface.status("Looking…")
+            await surface.show("You get ")
+            await asyncio.sleep(desk.pace + number * 0.002 - 0.008)  # about when the step is due
+            await surface.finish(Answer(f"question-{number}", Final(verdict="answered", text="You get 30 days.")))
+            await asyncio.sleep(desk.pace)
+        await adapter.close()
+    assert teams.refused == []
+    assert len(teams.messages) == 8
+    assert not teams.typing
+
+
+async def _nobody(place: Place) -> None:
+    raise AssertionError("nobody removed the bot")

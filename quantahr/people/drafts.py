@@ -92,6 +92,8 @@ def find_template(templates: Mapping[str, Template], words: str) -> Template | N
     names = {name: name for name in templates} | {
         re.sub(r"[^a-z]+", "-", one.title.casefold()).strip("-"): name for name, one in templates.items()
     }
+    if wanted and (begun := [name for name in names if name.startswith(wanted)]):
+        return templates[names[begun[0]]]
     near = difflib.get_close_matches(wanted, names, n=1, cutoff=0.6)
     return templates[names[near[0]]] if near else None
 

@@ -19,23 +19,26 @@ FEELINGS: Final = (
     "somebody, please talk with them; I can draft an invitation to a conversation."
 )
 _WHO: Final = (
-    r"(?:candidates?|applicants?|employees?|people|persons?|person|someone|somebody|colleagues?|team ?members?|staff|"
-    r"workers?|hires?|cvs?|resumes?|résumés?|applications?|them|him|her|he|she|they|[A-Z][a-zà-ÿ]+)"
+    r"(?:(?i:candidates?|applicants?|employees?|people|persons?|someone|somebody|colleagues?|team ?members?|staff|"
+    r"workers?|hires?|cvs?|resumes?|résumés?|applications?|them|him|her|he|she|they)|[A-Z][a-zà-ÿ]+)"
 )
 _ADJ: Final = r"(?:(?:the|this|that|these|those|our|my|all|each|every|both|two|three|four|five|six|\d+|best|top)\s+)*"
 _JUDGING: Final = re.compile(
     rf"\b(?i:rank|score|rate|grade|shortlist|short-list|stack[- ]rank)(?i:s|d|ed|ing)?\s+(?i:{_ADJ}){_WHO}\b|"
     rf"\b(?i:rank(?:ing)?|scor(?:e|es|ing)|rating) (?i:of|for|between|among) (?i:{_ADJ}){_WHO}\b|"
-    rf"\b(?i:compare|evaluate|assess|judge)\s+(?i:{_ADJ})(?i:candidates?|applicants?|employees?|cvs?|resumes?|colleagues?)\b|"
+    rf"\b(?i:compare|evaluate|assess|judge)\s+(?i:{_ADJ})"
+    r"(?i:candidates?|applicants?|employees?|cvs?|resumes?|colleagues?)\b|"
     r"\b(?i:(?:who|which|whom) (?:of them |candidate |applicant |employee |one |person )?"
     r"(?:should|shall|do|would|to|can) (?:we |i |you |be )?(?:hire|hired|fire|fired|promote|promoted|dismiss|dismissed|"
     r"choose|pick|select|recommend|invite|let go|keep|reject))\b|"
     r"\b(?i:(?:best|better|strongest|weakest|most suitable|most qualified|worst) (?:candidate|applicant|employee|cv|hire|"
-    r"performer|fit for))\b|"
+    r"performer|fit))\b|"
     rf"\b(?i:should (?:we|i) (?:hire|fire|promote|dismiss|reject|employ|let go|keep))\s+{_WHO}\b|"
     rf"\b(?i:recommend (?:whether|if|who|whom|which|hiring|firing|promoting|dismissing))\b|"
-    rf"\b(?i:(?:is|are)) {_WHO} (?i:a good fit|suitable|good enough|worth (?:hiring|keeping|promoting)|likely to (?:leave|quit|fail))\b|"
-    r"\b(?i:(?:predict|likelihood|probability|risk)\b.{0,40}\b(?:leav\w+|quit\w*|resign\w*|burn ?out|attrition|perform\w*))"
+    rf"\b(?i:(?:is|are)) {_WHO} "
+    r"(?i:a good fit|suitable|good enough|worth (?:hiring|keeping|promoting)|likely to (?:leave|quit|fail))\b|"
+    r"\b(?i:(?:predict|likelihood|probability|risk)\b.{0,40}"
+    r"\b(?:leav\w+|quit\w*|resign\w*|burn ?out|attrition|perform\w*))"
 )
 _FEELINGS: Final = re.compile(
     r"\b(?:sentiment(?: analysis)?|emotions?|emotional state|mood|facial expressions?|tone of voice|"

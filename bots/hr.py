@@ -1,0 +1,169 @@
+"""HR's desk as HR meets it in a chat, the same on every platform: drafts, summaries, what nothing answered.
+
+Everything in here answers privately. Drafts are for HR only and every use is audited, by template and never by name.
+"""
+
+import asyncio
+import json
+import re
+from collections.abc import Mapping, Sequence
+
+from bots.forms import Actor, Field, FieldKind, Form, Reply, Work
+from bots.roles import Roles
+from quantahr.errors import QuantaHRError
+from quantahr.people.drafts import Template, find_template, load_templates
+from quantahr.people.loop import FEWEST, Loop
+from quantahr.people.refusal import refusal
+from quantahr.people.words import Button, card
+from quantahr.settings import Settings
+from quantahr.store import Store
+
+DRAFT, STANDARD = "draft", "standard"
+DRAFTS_ARE_HRS = "Drafts are for HR only. For a question about a policy, just ask me."
+GAPS_ARE_HRS = "Only HR sees what I could not answer."
+NO_GAPS = f"Nothing at the moment: no question without an answer was asked by {FEWEST} people or more."
+FILES_ARE_HRS = "Only HR can send me documents. Please type your question, and leave personal data out."
+WHAT_TO_SUMMARISE = "What shall I summarise? For example: `/hr summarise parental leave in 5 sentences`."
+UPLOAD_BYTES = 5 * 2**20
+UPLOAD_SECONDS = 900
+
+
+class HrDesk:
+    """Commands, forms and buttons of HR's desk."""
+
+    def __init__(self, settings: Settings, store: Store, roles: Roles) -> None:
+        self._settings = settings
+        self._store = store
+        self._roles = roles
+        self._loop = Loop(store)
+
+    async def draft(self, actor: Actor, text: str) -> Reply:
+        """`/hr-draft …`: the form of a template, or the list of templates."""
+        if why := refusal(text):
+            await self._audit(actor, "desk.refused_by_design")
+            return _say(why)
+        if not self._is_hr(actor):
+            await self._audit(actor, "draft.refused")
+            return _say(DRAFTS_ARE_HRS)
+        try:
+            templates = await asyncio.to_thread(load_templates, self._settings.people.drafts)
+        except QuantaHRError as error:
+            return _say(str(error))
+        template = find_template(templates, text) if text.strip() else None
+        if template is None:
+            rows: list[tuple[str, Sequence[Button]]] = [
+                (one.title, [("Draft", f"draft:{name}")]) for name, one in templates.items()
+            ]
+            return Reply(card("What shall I draft?", rows))
+        return Reply(form=_form(template))
+
+    async def submit_draft(self, actor: Actor, data: Mapping[str, str], values: Mapping[str, str]) -> Reply:
+        """The form of a template was sent."""
+        if not self._is_hr(actor):
+            await self._audit(actor, "draft.refused")
+            return _say(DRAFTS_ARE_HRS)
+        if why := refusal("\n".join(values.values())):
+            await self._audit(actor, "desk.refused_by_design")
+            return _say(why)
+        name = data.get("template", "")
+        await self._audit(actor, "draft.made", name)
+        told = {key: value for key, value in values.items() if key != "format"}
+        text = json.dumps({"template": name, "values": told}, ensure_ascii=False)
+        return Reply(work=Work("draft", text, word=values.get("format") == "word"))
+
+    async def summarise(self, actor: Actor, text: str) -> Reply:
+        """`/hr summarise …`: everyone may, of what they may read."""
+        if why := refusal(text):
+            await self._audit(actor, "desk.refused_by_design")
+            return _say(why)
+        return Reply(work=Work("summary", f"summarise {text.strip()}")) if text.strip() else _say(WHAT_TO_SUMMARISE)
+
+    async def may_upload(self, actor: Actor, name: str, size: int) -> str | None:
+        """Why this document is not taken; None if it may be."""
+        if not self._is_hr(actor):
+            await self._audit(actor, "upload.refused")
+            return FILES_ARE_HRS
+        if not name.lower().endswith(".docx"):
+            return "I can summarise Word documents (.docx) only. Save it as .docx and drop it here again."
+        if size > UPLOAD_BYTES:
+            return f"This document has {size / 2**20:.0f} MB; I take up to {UPLOAD_BYTES // 2**20} MB. Remove its pictures."
+        await self._audit(actor, "upload.summarised")
+        return None
+
+    async def gaps(self, actor: Actor) -> Reply:
+        """`/hr-gaps`: what many asked and nothing answers, and what has changed since it was answered."""
+        if not self._is_hr(actor):
+            await self._audit(actor, "gaps.refused")
+            return _say(GAPS_ARE_HRS)
+        await self._audit(actor, "gaps.seen")
+        message = await asyncio.to_thread(self._loop.digest)
+        return Reply(message) if message else _say(NO_GAPS)
+
+    async def press(self, actor: Actor, value: str) -> Reply:
+        """A button of the desk."""
+        verb, _, rest = value.partition(":")
+        if verb == "draft":
+            return await self.draft(actor, rest)
+        if not self._is_hr(actor):
+            await self._audit(actor, f"{verb}.refused"[:64])
+            return _say(GAPS_ARE_HRS)
+        if verb == "approve":
+            gap = await asyncio.to_thread(self._loop.gap, rest)
+            if gap is None:
+                return _say("This question has been settled already.")
+            fields = [
+                Field("question", "The question, as people ask it", initial=gap.question),
+                Field("answer", "The answer", "long", initial=gap.draft, hint="Everybody who asks this will read it."),
+            ]
+            return Reply(form=Form(STANDARD, "Standard answer", "Approve", fields, {"gap": rest}))
+        if verb == "dismiss":
+            await asyncio.to_thread(self._loop.dismiss, rest, actor.id)
+            return _say("Dismissed. It comes back if more people ask.")
+        if verb == "correct":
+            sent = await asyncio.to_thread(self._correct, actor, rest)
+            return _say("The correction is on its way." if sent else "Everybody has had this correction already.")
+        return _say("I do not know this button; it belongs to another version of me.")
+
+    async def submit_standard(self, actor: Actor, data: Mapping[str, str], values: Mapping[str, str]) -> Reply:
+        """A standard answer was approved."""
+        if not self._is_hr(actor):
+            return _say(GAPS_ARE_HRS)
+        question, answer = values.get("question", "").strip(), values.get("answer", "").strip()
+        if not question or not answer or "[" in answer:
+            return _say("Please write the answer first; what stands in [brackets] still has to be filled in.")
+        kept = await asyncio.to_thread(self._loop.approve, data.get("gap", ""), question, answer, actor.id)
+        if not kept:
+            return _say("This question has been settled already.")
+        return _say(
+            "Approved. From now on this is what I answer, as HR's standard answer; the next training includes it."
+        )
+
+    def _correct(self, actor: Actor, section: str) -> int:
+        return self._loop.correct(section, actor.id, lambda platform, user: self._roles.of(platform, user))
+
+    def _is_hr(self, actor: Actor) -> bool:
+        return self._roles.holds(actor.platform, actor.user, "hr", "admin")
+
+    async def _audit(self, actor: Actor, action: str, subject: str = "") -> None:
+        await asyncio.to_thread(self._store.audit, actor.id, action, subject)
+
+
+def summary_words(text: str) -> str | None:
+    """What is to be summarised, if a message begins by asking that; None otherwise."""
+    found = re.match(r"^\s*(?:please\s+)?(?:summari[sz]e|summary of|sum up)\b[:\s]*(.*)$", text, re.I | re.DOTALL)
+    return found[1].strip() if found else None
+
+
+def _say(text: str) -> Reply:
+    return Reply(card(text))
+
+
+def _form(template: Template) -> Form:
+    fields = []
+    for field in template.fields:
+        kind: FieldKind = field.kind
+        choices = [(choice, choice) for choice in field.choices]
+        fields.append(Field(field.name, field.label, kind, required=field.required, hint=field.hint, choices=choices))
+    formats = [("message", "Message"), ("word", "Message and Word file")]
+    fields.append(Field("format", "As", "choice", initial="message", choices=formats))
+    return Form(DRAFT, template.title, "Draft", fields, {"template": template.name})

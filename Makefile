@@ -4,7 +4,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format clean pins
+.PHONY: help demo test lint format clean pins eval bench-swap
 
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -32,6 +32,13 @@ lint: $(VENV)/.test ## Check style and types.
 
 format: $(VENV)/.test ## Format the code, and mend what ruff can mend by itself.
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
+
+SECOND := tests/companies/kahawai_ferries
+eval: $(VENV)/.test ## How good the answers are on a handbook that nothing was trained on, beside quoting alone.
+	@$(BIN)/quantahr eval --policies $(SECOND)/policies --questions $(SECOND)/questions_dev.jsonl --against quote
+
+bench-swap: $(VENV)/.test ## Swap the model 100 times under 8 clients, and say what they noticed (half an hour).
+	@$(BIN)/python -m benchmarks.swap
 
 clean: ## Remove what was installed and what the demo keeps (its database, models and logs).
 	rm -rf $(VENV) $(STATE) .mypy_cache .ruff_cache .pytest_cache .coverage htmlcov quantahr.egg-info

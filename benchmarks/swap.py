@@ -215,9 +215,11 @@ async def run(
                 seconds.append(await asyncio.to_thread(swap_to, settings, next(turn)))
             length = time.monotonic() - began
             load.swapping = False
-            # What swapping has put into the queue belongs to it: let it run dry of that before the quiet counts.
             await asyncio.sleep(length)
             memory.append(worker.memory_info().rss)
+            print(
+                f"{len(seconds)} swaps, {len(load.answers)} answers, {memory[-1] >> 20} MB", file=sys.stderr, flush=True
+            )
     return Outcome(load.answers, alone, seconds, memory)
 
 

@@ -70,7 +70,7 @@ def evaluate(
     )
     if model:
         new, old = judge.with_model(new, model), old and judge.with_model(old, model)
-    evaluation = judge.evaluate(new, asked, chosen, folder, against=old, rule=load_rule(rule))
+    evaluation = judge.evaluate(new, asked, chosen, folder, against=old, rule=load_rule(rule), resume=False)
     _show(console, evaluation)
     page = write_report(evaluation, folder, sealed=sealed)
     if sealed:

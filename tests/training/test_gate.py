@@ -1,6 +1,7 @@
 """The gate: what is measured, how sure it is, and what may replace what."""
 
 import json
+import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from training.gate.judge import Evaluation, candidate, evaluate, register
 from training.gate.measure import Graded, compare, grade_rows, measure_all
 from training.gate.promotion import Decision, Rule, decide, load_rule
 from training.gate.report import as_html, table_rows, write_report
-from training.gate.run import Candidate, EvaluationError, command, derive, gather
+from training.gate.run import Candidate, EvaluationError, answer_all, command, derive, gather
 from training.gate.statistics import interval, mcnemar, wilson
 
 ROOT = Path(__file__).parents[2]
@@ -262,6 +263,37 @@ def test_golden_questions_go_through_the_whole_answering_path(tmp_path: Path, mo
     assert [one.grade.right for one in found.new] == [True, True]
     assert found.new[0].verdict == "quoted"
     assert found.decision == Decision(False, ("Correct: 100.0% → 100.0%, not better than before.",))
+
+
+def test_answers_of_another_candidate_are_never_taken_for_this_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    questions = [golden(1), golden(2)]
+    begun: list[bool] = []
+
+    def answer(line: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        out = Path(line[line.index("--out") + 1])
+        begun.append(not out.exists())
+        said = {"answer": line[line.index("--adapter") + 1], "verdict": "answered", "sources": []}
+        if not out.exists():
+            out.write_text("".join(json.dumps({"id": question.id, **said}) + "\n" for question in questions))
+        return subprocess.CompletedProcess(line, 0)
+
+    monkeypatch.setattr(subprocess, "run", answer)
+    policy = tmp_path / "policies/Leave.md"
+    policy.parent.mkdir()
+    policy.write_text("# Leave\n\n25 days.\n")
+
+    def said(adapter: str, *, resume: bool = True) -> str:
+        folder = tmp_path / "out"
+        return answer_all(Candidate(adapter, adapter=adapter), questions, policy.parent, folder, resume=resume)[
+            0
+        ].answer
+
+    assert [said("one"), said("one"), said("two"), said("two", resume=False)] == ["one", "one", "two", "two"]
+    policy.write_text("# Leave\n\n26 days.\n")
+    said("two")
+    assert begun == [True, False, True, True, True]
 
 
 def test_a_version_that_cannot_be_loaded_is_a_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,16 +56,18 @@ def evaluate(
     *,
     against: Candidate | None = None,
     rule: Rule | None = None,
+    resume: bool = True,
 ) -> Evaluation:
     """Let `new`, and `against` if given, answer the questions; measure, compare and decide.
 
-    Leaves the answers in `folder`/new and `folder`/old. Raises EvaluationError.
+    Leaves the answers in `folder`/new and `folder`/old, and with `resume` goes on with what is there already.
+    Raises EvaluationError.
     """
-    answers = answer_all(new, questions, policies, folder / "new")
+    answers = answer_all(new, questions, policies, folder / "new", resume=resume)
     evaluation = Evaluation(new.name, answers, lines=measure_all(answers))
     if against is None:
         return evaluation
-    before = answer_all(against, questions, policies, folder / "old")
+    before = answer_all(against, questions, policies, folder / "old", resume=resume)
     old_lines, differences = measure_all(before), compare(before, answers)
     decision = decide(rule or Rule(), old_lines, evaluation.lines, differences)
     return replace(

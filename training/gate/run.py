@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from quantahr.errors import QuantaHRError
+from quantahr.gguf import file_sha256
 from quantahr.grading import Golden, plain, read_golden
 from training.gate.measure import Graded, grade_rows
 
@@ -80,15 +81,22 @@ def derive(policies: Path, limit: int = DERIVED) -> list[Golden]:
     return [found[mark] for mark in sorted(found)][:limit]
 
 
-def answer_all(candidate: Candidate, questions: Sequence[Golden], policies: Path, folder: Path) -> list[Graded]:
+def answer_all(
+    candidate: Candidate, questions: Sequence[Golden], policies: Path, folder: Path, *, resume: bool = True
+) -> list[Graded]:
     """Let the candidate answer, and grade it. Leaves questions.jsonl and answers.jsonl in `folder`.
 
-    A run that was cut off goes on where it was. Raises EvaluationError with what the worker said.
+    With `resume`, a run of the same candidate, questions and policies that was cut off goes on where it was.
+    Raises EvaluationError with what the worker said.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    asked, answers = folder / "questions.jsonl", folder / "answers.jsonl"
+    asked, answers, mark = folder / "questions.jsonl", folder / "answers.jsonl", folder / "same.txt"
     lines = [json.dumps({"id": golden.id, "question": golden.question}, ensure_ascii=False) for golden in questions]
+    identity = _identity(candidate, lines, policies)
+    if not (resume and mark.is_file() and mark.read_text(encoding="ascii") == identity):
+        answers.unlink(missing_ok=True)
     asked.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    mark.write_text(identity, encoding="ascii")
     done = subprocess.run(
         command(candidate, asked, answers, policies),
         env=os.environ | ({"QUANTAHR_ANSWERING__PHRASE": "false"} if candidate.quote else {}),
@@ -102,6 +110,14 @@ def answer_all(candidate: Candidate, questions: Sequence[Golden], policies: Path
         said = "\n".join((done.stderr or "").strip().splitlines()[-5:])
         raise EvaluationError(f"{candidate.name} could not answer the golden questions. {said}".rstrip())
     return grade_rows(questions, read_answers(answers))
+
+
+def _identity(candidate: Candidate, questions: Sequence[str], policies: Path) -> str:
+    """The hash of everything that an answer depends on and that may differ between two runs into one folder."""
+    parts = [candidate.adapter or "", str(candidate.quote), str(candidate.model), *questions]
+    files = [Path(candidate.adapter or ""), candidate.model or Path(), *sorted(policies.rglob("*"))]
+    parts += [f"{path}:{file_sha256(path)}" for path in files if path.is_file()]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def command(candidate: Candidate, asked: Path, answers: Path, policies: Path) -> list[str]:

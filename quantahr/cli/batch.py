@@ -24,5 +24,6 @@ def run(settings: Settings, questions: Path, output: Path, console: Console) -> 
     try:
         answered = run_batch(settings, questions, output, progress)
     finally:
-        bar.stop()
+        if bar.live.is_started:
+            bar.stop()
     console.print(f"{answered} answered, written to {escape(str(output))}.", highlight=False)

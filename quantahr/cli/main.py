@@ -4,25 +4,47 @@ A room is imported only inside the command that needs it, so that a bot's image 
 round. An error that a person can mend is one message on stderr, with what to do; a traceback is for programmers.
 """
 
+import importlib
+import importlib.util
 import logging
 import os
 import sys
 import threading
 from importlib.metadata import version as installed_version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Final, cast
 
 import typer
 from rich.console import Console
 from rich.markup import escape
+from typer.core import TyperGroup
 
 from quantahr.cli import models
 from quantahr.cli.evaluate import evaluate
 from quantahr.errors import QuantaHRError
 from quantahr.settings import Settings, load_settings
 
+ELSEWHERE: Final = {"train": "training.cli", "export": "training.cli", "dataset": "training.cli"}
+"""Commands that a room brings itself: name → the module whose `app` has it."""
+
+
+class _Commands(TyperGroup):
+    """Our commands, and those of rooms that are installed, which are imported only when they are asked for."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        there = [name for name, module in ELSEWHERE.items() if importlib.util.find_spec(module.partition(".")[0])]
+        return [*super().list_commands(ctx), *there]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in ELSEWHERE:
+            return super().get_command(ctx, cmd_name)
+        group = typer.main.get_command(importlib.import_module(ELSEWHERE[cmd_name]).app)
+        return cast("TyperGroup", group).get_command(ctx, cmd_name)
+
+
 app = typer.Typer(
     name="quantahr",
+    cls=_Commands,
     help="A private HR assistant for Slack and Microsoft Teams. Try it with `quantahr up`.",
     no_args_is_help=True,
     add_completion=False,

@@ -76,6 +76,14 @@ _NAME = re.compile(r"(?<![.!?:;•\-–“\"(]\s)(?<![.!?:;•“\"(])(?<!^)\b[A
 _CODE_WORD = re.compile(r"\b(?=[A-Z0-9-]*\d)(?=[A-Z0-9-]*[A-Z])[A-Z0-9]+(?:-[A-Z0-9]+)*\b")
 
 
+def held(text: str) -> frozenset[Fact]:
+    """The facts that a source holds: as `facts`, with every capitalised word as a name, wherever it stands."""
+    names = {Fact("name", word.lower()) for word in re.findall(r"\b[A-Z][\w’'-]*", text)}
+    parts = {Fact("name", part) for name in names for part in re.split(r"[-'’]", name.value) if part}
+    ones = {Fact("number", "1"), Fact("number", "2")} if re.search(r"\b(?:an?|each|every|per|both|either)\b", text, re.I) else set()
+    return facts(text) | names | parts | ones
+
+
 def facts(text: str) -> frozenset[Fact]:
     """The facts of a text, in normal form."""
     found: set[Fact] = set()

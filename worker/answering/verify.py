@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from quantahr.retrieval.lexical import STOP_WORDS, stem, words
-from worker.answering.facts import facts
+from worker.answering.facts import facts, held
 
 MIN_SUPPORT = 0.6
 """Share of a sentence's content words that must stand in the evidence."""
@@ -24,7 +24,6 @@ _NEGATION = re.compile(
     re.I,
 )
 _PLAIN_NEGATION = re.compile(r"\b(?:not|never|cannot|\w+n['’]t)\b", re.I)
-_PERMITTED = re.compile(r"\b(?:yes|may|can|allowed|permitted|entitled|eligible)\b", re.I)
 _PHRASING = frozenset(
     stem(word)
     for word in "yes no answer according excerpt document handbook states state says mean means means following follow "
@@ -62,7 +61,7 @@ def check(
         return problem
     used = [excerpt for excerpt in excerpts if not cited or excerpt.number in cited]
     text = "\n".join(f"{excerpt.label}. {excerpt.text}" for excerpt in used)
-    if missing := facts(plain) - facts(text) - facts(question):
+    if missing := facts(plain) - held(text) - facts(question):
         return f"unsupported {min(fact.kind for fact in missing)}"
     if _support(plain, f"{text}\n{question}") < MIN_SUPPORT:
         return "support"
@@ -101,24 +100,21 @@ def _content(text: str) -> set[str]:
 
 
 def _flips(sentence: str, excerpts: Sequence[ExcerptLike]) -> bool:
-    """Whether a "not" has come or gone, against the one sentence of the evidence that this one is nearest to."""
-    candidates = [part for excerpt in excerpts for part in re.split(r"(?<=[.!?;])\s+|\n", excerpt.text) if part.strip()]
-    if not candidates:
-        return False
+    """Whether a "not" has come or gone, against the clauses of the evidence that this sentence is nearest to."""
+    clauses = [
+        part for excerpt in excerpts for part in re.split(r"[.!?;:]\s+|,? but |\n", excerpt.text) if _content(part)
+    ]
     wanted = _content(sentence)
-    ranked = sorted(candidates, key=lambda part: -len(wanted & _content(part)) / (3 + len(_content(part))))
-    nearest = ranked[0]
-    if not wanted & _content(nearest):
+    ranked = sorted(clauses, key=lambda part: -len(wanted & _content(part)) / (3 + len(_content(part))))
+    if not ranked or not wanted & _content(ranked[0]):
         return False
     if _PLAIN_NEGATION.search(sentence):
-        return not any(_NEGATION.search(part) for part in ranked[:2]) and not re.match(r"no\b", sentence, re.I)
-    if not _PLAIN_NEGATION.search(nearest):
+        return not any(_NEGATION.search(part) for part in ranked[:3]) and not re.match(r"not?\b", sentence, re.I)
+    if not _PLAIN_NEGATION.search(ranked[0]) or _NEGATION.search(sentence):
         return False
-    # The evidence says "not" and the sentence does not: a flip if it is about the part that is negated.
-    at = _PLAIN_NEGATION.search(nearest)
-    negated = _content(nearest[at.end() :]) if at else set()
-    share = len(wanted & negated) / max(1, len(wanted))
-    return share > 0.5 and not _NEGATION.search(sentence) and bool(_PERMITTED.search(sentence) or share > 0.7)
+    # The evidence says "not" and the sentence does not: a flip if it repeats nearly all of that clause.
+    nearest = _content(ranked[0])
+    return len(wanted & nearest) >= 0.75 * len(nearest)
 
 
 def _rambles(sentence: str, before: Sequence[str]) -> str | None:

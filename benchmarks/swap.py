@@ -1,6 +1,6 @@
 """Model swaps under load, through the real path: Redis, Celery, a worker process, llama.cpp, two adapters.
 
-    python -m benchmarks.swap [--swaps 100] [--clients 8] [--adapter A.gguf --adapter B.gguf] [--record]
+    python -m benchmarks.swap [--swaps 100] [--clients 8] [--minutes 30] [--adapter A.gguf --adapter B.gguf] [--record]
 
 Clients ask without a pause. Rounds with swaps and rounds of the same length without take turns, so that whatever else
 the machine does weighs on both. An answer is mixed if it began twice, if its pieces do not join to its text, or if its
@@ -191,8 +191,12 @@ async def run(
     *,
     swaps: int,
     clients: int,
+    minutes: float = 600.0,
 ) -> Outcome:
-    """Swap between the adapters `swaps` times under load, and measure as much time without swaps."""
+    """Swap between the adapters `swaps` times under load, and measure as much time without swaps.
+
+    After `minutes` it ends with the round under way.
+    """
     registry = Registry.open(settings)
     versions = [registry.add(adapter).id for adapter in adapters]
     load = Clients(settings, questions, clients)
@@ -207,8 +211,9 @@ async def run(
     await bus.close()
     seconds: list[float] = []
     memory: list[int] = []
+    end = time.monotonic() + minutes * 60
     async with load.asking():
-        while len(seconds) < swaps:
+        while len(seconds) < swaps and time.monotonic() < end:
             load.swapping = True
             began = time.monotonic()
             for _ in range(min(PER_ROUND, swaps - len(seconds))):
@@ -292,6 +297,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--swaps", type=int, default=100)
     parser.add_argument("--clients", type=int, default=8)
+    parser.add_argument("--minutes", type=float, default=600.0, help="end after this, with fewer swaps")
     parser.add_argument("--questions", type=int, default=12, help="how many different questions")
     parser.add_argument("--adapter", type=Path, action="append", help="a GGUF LoRA; give two")
     parser.add_argument("--record", action="store_true", help="append the table to benchmarks/RESULTS.md")
@@ -302,7 +308,15 @@ def main() -> None:
         golden = [one.question for one in read_golden(ROOT / "data/golden/golden.jsonl") if one.kind == "answerable"]
         with worker_process(folder, ROOT / "data/hr_policies") as (settings, worker):
             outcome = asyncio.run(
-                run(settings, worker, adapters, golden[: chosen.questions], swaps=chosen.swaps, clients=chosen.clients)
+                run(
+                    settings,
+                    worker,
+                    adapters,
+                    golden[: chosen.questions],
+                    swaps=chosen.swaps,
+                    clients=chosen.clients,
+                    minutes=chosen.minutes,
+                )
             )
     lines = report(outcome, chosen.clients)
     print("\n".join(lines))

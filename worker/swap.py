@@ -22,6 +22,7 @@ import redis
 from quantahr.bus import scripts
 from quantahr.bus.answering import connect
 from quantahr.errors import QuantaHRError
+from quantahr.people.words import card
 from quantahr.registry import BASE, Registry, RegistryError, Version, WorkerState, workers
 from quantahr.settings import Secrets, Settings, load_secrets
 from quantahr.store import Store
@@ -278,13 +279,18 @@ def tell_administrator(settings: Settings, store: Store) -> Tell:
 
     def tell(version: str, problem: str) -> None:
         log.error("model version %s does not serve: %s", version, problem)
-        said = hashlib.sha256(f"{version}\0{problem}".encode()).hexdigest()[:16]
+        # Every worker meets the same problem, and again after each start: one message a day is enough.
+        said = hashlib.sha256(f"{version}\0{problem}\0{time.strftime('%Y%m%d')}".encode()).hexdigest()[:16]
+        what = (
+            "The model registry cannot be read" if version == "pointer" else f"Model version {version} does not serve"
+        )
         try:
             store.audit("worker", "model.refused", version, problem=problem[:200])
             for admin in admins:
                 platform, _, user = admin.partition(":")
-                text = f"The model version {version} does not serve, the one before it goes on. {problem}"
-                store.queue_message(f"model-{said}-{user}"[:64], platform, {"user": user}, "notice", {"text": text})
+                address = {"user": user} | ({"tenant": settings.teams.tenant_id} if platform == "teams" else {})
+                message = card(f"{what}; the version before it goes on. {problem}")
+                store.queue_message(f"model-{said}-{user}"[:64], platform, address, "people", message)
         except Exception as error:
             log.error("the administrator could not be told: %s", type(error).__name__)  # noqa: TRY400
 

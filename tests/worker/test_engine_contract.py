@@ -12,6 +12,7 @@ import pytest
 from quantahr.prompt import Message
 from tests.fakes.fake_tgi import FakeTgi, into
 from worker.engines.base import ContextLimitError, Engine, EngineClosedError, EngineError
+from worker.serving import Serving
 
 CHAT: list[Message] = [
     {"role": "system", "content": "You are kind."},
@@ -221,3 +222,78 @@ def test_closing_cancels_what_is_running_and_refuses_what_comes_later(short_live
         with pytest.raises(EngineClosedError):
             late()
     assert issubclass(EngineClosedError, EngineError)
+
+
+@pytest.fixture(params=[pytest.param("llamacpp", marks=pytest.mark.model), "transformers", "tgi"])
+def two_versions(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Engine, Engine]]:
+    """The base alone, and the same base with an adapter."""
+    if request.param == "tgi":
+        from worker.engines.tgi import TgiEngine
+
+        with FakeTgi("vllm", word_seconds=0.002, adapters=("hr-0123456789ab",)).serve() as server:
+            yield TgiEngine(server.url), TgiEngine(server.url, adapter="hr-0123456789ab")
+    elif request.param == "transformers":
+        folder = tiny_llama(tmp_path)
+        import peft
+        import transformers
+
+        from worker.engines.transformers import TransformersEngine
+
+        base = transformers.AutoModelForCausalLM.from_pretrained(folder)
+        lora = peft.LoraConfig(r=2, target_modules=["v_proj"], task_type="CAUSAL_LM")
+        peft.get_peft_model(base, lora).save_pretrained(tmp_path / "adapter")
+        yield (
+            TransformersEngine(str(folder), state_dir=tmp_path, context_tokens=256),
+            TransformersEngine(str(folder), state_dir=tmp_path, context_tokens=256, adapter=tmp_path / "adapter"),
+        )
+    else:
+        from quantahr.gguf import packaged_gguf
+        from tests.fakes.tiny_adapter import write_adapter
+        from worker.engines.llamacpp import LlamaCppEngine
+
+        adapter = write_adapter(tmp_path / "adapter.gguf", seed=1)
+        yield (
+            LlamaCppEngine(packaged_gguf(), slots=1, context_tokens=256),
+            LlamaCppEngine(packaged_gguf(), slots=1, context_tokens=256, adapter=adapter),
+        )
+
+
+def test_a_swap_leaves_the_running_answer_to_the_old_version(two_versions: tuple[Engine, Engine]) -> None:
+    old, new = two_versions
+    assert new.version.base == old.version.base
+    assert new.version.adapter != old.version.adapter
+    undisturbed = old.generate(CHAT, max_tokens=12).text
+    serving = Serving(lambda: old)
+    begun, swapped = threading.Event(), threading.Event()
+    answers: list[Any] = []
+
+    def show(_: str) -> bool:
+        begun.set()
+        assert swapped.wait(60)
+        return False
+
+    def ask() -> None:
+        with serving.lease() as engine:
+            answers.append((engine.version, engine.generate(CHAT, max_tokens=12, on_text=show)))
+
+    asker = threading.Thread(target=ask)
+    asker.start()
+    assert begun.wait(60)
+    returned: list[Engine | None] = []
+    swap = threading.Thread(target=lambda: returned.append(serving.switch(new)))
+    swap.start()
+    while True:
+        with serving.lease() as engine:
+            if engine is new:
+                assert engine.generate(CHAT, max_tokens=3).text
+                break
+    assert not returned
+    swapped.set()
+    asker.join(60)
+    swap.join(60)
+    assert answers[0][0] == old.version
+    assert answers[0][1].text == undisturbed
+    assert returned == [old]
+    old.close()
+    assert new.generate(CHAT, max_tokens=3).text
+    serving.close()

@@ -12,7 +12,7 @@ from quantahr.gguf_header import cached_sha256
 from quantahr.prompt import NO_ANSWER, Message
 from quantahr.registry import BASE, Judgement, Registry, Version, workers
 from quantahr.registry.storage import FolderStorage
-from quantahr.settings import Model, Settings
+from quantahr.settings import Model, Settings, Teams
 from quantahr.store import Store
 from tests.fakes.tiny_adapter import GENTLE, WILD, write_adapter
 from worker import swap
@@ -266,7 +266,7 @@ def test_the_shipped_adapter_is_served_only_with_the_model_it_was_made_for(
 
 
 def test_the_administrator_is_told_in_the_chat_and_in_the_audit(tmp_path: Path) -> None:
-    settings = Settings(state_dir=tmp_path, roles={"admin": ("slack:U1", "teams:t-2")})
+    settings = Settings(state_dir=tmp_path, roles={"admin": ("slack:U1", "teams:t-2")}, teams=Teams(tenant_id="t"))
     store = Store.open(settings)
     tell = tell_administrator(settings, store)
     for _ in range(2):
@@ -274,8 +274,12 @@ def test_the_administrator_is_told_in_the_chat_and_in_the_audit(tmp_path: Path) 
     assert [row.subject for row in store.audited("model.refused")] == ["abc123abc123"] * 2
     (message,) = store.lease_messages("slack", 10)
     assert message.address == {"user": "U1"}
-    assert "abc123abc123" in message.payload["text"]
-    assert len(store.lease_messages("teams", 10)) == 1
+    assert message.kind == "people"
+    assert message.payload["text"].startswith(
+        "Model version abc123abc123 does not serve; the version before it goes on."
+    )
+    (other,) = store.lease_messages("teams", 10)
+    assert other.address == {"user": "t-2", "tenant": "t"}
     store.close()
 
 

@@ -160,7 +160,7 @@ def plain_text(activity: Activity) -> str:
         if entity.type == "mention" and mentioned.get("id") == bot and told.get("text"):
             text = text.replace(told["text"], " ")
     text = re.sub(r"</?at[^>]*>", " ", text)
-    return " ".join(html.unescape(text).replace("\xa0", " ").split(" ")).strip()
+    return re.sub(r"[ \t\xa0]+", " ", html.unescape(text)).strip()
 
 
 def _mentioned(activity: Activity) -> bool:

@@ -9,6 +9,7 @@ from botbuilder.schema import Activity
 from bots import wording
 from bots.conversation import Answer
 from bots.teams.adapter import TeamsAdapter
+from bots.teams.bot import plain_text
 from bots.teams.connector import Connector
 from bots.teams.desk import Desk
 from bots.teams.place import Place
@@ -318,3 +319,46 @@ async def test_a_step_that_waits_for_its_turn_never_follows_the_end_of_its_strea
 
 async def _nobody(place: Place) -> None:
     raise AssertionError("nobody removed the bot")
+
+
+async def test_in_development_mode_the_bot_talks_without_anybodys_tokens(
+    teams: FakeTeams, settings: Settings, store: Store, worker: ScriptedWorker
+) -> None:
+    teams.anonymous = True
+    async with teams_bot(settings, store, teams, app_id="", tenant_id="", development=True, service_urls=[]):
+        ana = TeamsWorld(teams).person("ana")
+        await ana.write("How much leave do I get?")
+        await answer(ana, LEAVE.strip())
+    assert teams.refused == []
+    assert teams.identity.token_requests == teams.identity.key_requests == 0
+
+
+async def test_a_group_chat_is_answered_when_it_mentions_the_bot(
+    world: TeamsWorld, teams: FakeTeams, worker: ScriptedWorker
+) -> None:
+    ana, ben = world.person("ana"), world.person("ben")
+    group = teams.channel("19:lunch@thread.v2", ana.id, ben.id, kind="groupChat").id
+    await teams.say(ana.id, group, "How much leave do I get?")
+    await teams.say(ana.id, group, "May I bring my parrot?", mention=True)
+    await answer(ben, "I find nothing about that", "channel")
+    await teams.say(ana.id, group, "my boss harasses me", mention=True)
+    await answer(ana, SENSITIVE, "private")
+    await answer(ben, wording.ELSEWHERE, "channel")
+    assert teams.rules.streams == {}
+    assert worker.answered == ["May I bring my parrot?", "my boss harasses me"]
+
+
+@pytest.mark.parametrize(
+    ("sent", "read"),
+    [
+        ("<at>QuantaHR</at> how many days?", "how many days?"),
+        ("<at>QuantaHR</at>&nbsp;pay &amp; bonus", "pay & bonus"),
+        ("ask <at>QuantaHR</at> about 5 &lt; 6", "ask about 5 < 6"),
+        ("first line\nsecond line", "first line\nsecond line"),
+        (None, ""),
+    ],
+)
+def test_a_question_is_read_without_the_mention_and_without_html(sent: str | None, read: str) -> None:
+    mention = {"type": "mention", "mentioned": {"id": BOT}, "text": "<at>QuantaHR</at>"}
+    told = {"type": "message", "text": sent, "recipient": {"id": BOT}, "entities": [mention]}
+    assert plain_text(Activity().deserialize(told)) == read

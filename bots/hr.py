@@ -86,7 +86,8 @@ class HrDesk:
         if not name.lower().endswith(".docx"):
             return "I can summarise Word documents (.docx) only. Save it as .docx and drop it here again."
         if size > UPLOAD_BYTES:
-            return f"This document has {size / 2**20:.0f} MB; I take up to {UPLOAD_BYTES // 2**20} MB. Remove its pictures."
+            limit = UPLOAD_BYTES // 2**20
+            return f"This document has {size / 2**20:.0f} MB; I take up to {limit} MB. Remove its pictures."
         await self._audit(actor, "upload.summarised")
         return None
 
@@ -139,7 +140,7 @@ class HrDesk:
         )
 
     def _correct(self, actor: Actor, section: str) -> int:
-        return self._loop.correct(section, actor.id, lambda platform, user: self._roles.of(platform, user))
+        return self._loop.correct(section, actor.id, self._roles.of)
 
     def _is_hr(self, actor: Actor) -> bool:
         return self._roles.holds(actor.platform, actor.user, "hr", "admin")

@@ -40,6 +40,11 @@ class Office:
             case _:
                 return await self.hr.gaps(actor)
 
+    @staticmethod
+    def concerns(text: str) -> bool:
+        """Whether `message` may have a reply to this."""
+        return bool(_COMMAND.match(text)) or summary_words(text) is not None
+
     async def message(self, actor: Actor, text: str) -> Reply | None:
         """What was typed in private, or behind `/hr`; None if it is a question."""
         if found := _COMMAND.match(text):

@@ -32,6 +32,8 @@ from bots.slack.commands.hr import register as register_commands
 from bots.slack.delivery import send
 from bots.slack.desk import Desk, Json
 from bots.slack.events.register import register as register_events
+from bots.slack.office import members
+from bots.slack.office import register as register_office
 from bots.slack.retrain import board
 from bots.slack.retrain import register as register_retrain
 from bots.slack.views.register import register as register_views
@@ -69,6 +71,7 @@ async def run_slack(
     beside = [
         asyncio.create_task(_watch_redis(conversation)),
         asyncio.create_task(conversation.watch("slack", desk.resumed)),
+        asyncio.create_task(conversation.roles.follow("slack", functools.partial(members, desk))),
         asyncio.create_task(board(desk).run()),
         asyncio.create_task(Outbox("slack", conversation.store, conversation.bus, functools.partial(send, desk)).run()),
     ]
@@ -100,7 +103,14 @@ def _make(settings: Settings, secrets: Secrets, conversation: Conversation) -> t
     app = AsyncApp(client=client, signing_secret=signing, request_verification_enabled=settings.slack.mode == "http")
     app.error(_on_error)
     desk = Desk(settings, conversation, client, painter)
-    for register in (register_events, register_retrain, register_actions, register_views, register_commands):
+    for register in (
+        register_office,
+        register_events,
+        register_retrain,
+        register_actions,
+        register_views,
+        register_commands,
+    ):
         register(app, desk)
     return app, desk
 

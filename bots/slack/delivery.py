@@ -9,8 +9,10 @@ from bots import wording
 from bots.outbox import Retry, Sent, Undeliverable
 from bots.slack.blocks import Block, escalation_blocks, hr_reply_blocks
 from bots.slack.desk import Desk
+from bots.slack.people_blocks import message_blocks
 from bots.slack.surface import GONE, code_of
 from bots.slack.text import escape, preview
+from quantahr.people.words import plain
 from quantahr.store import Delivery
 
 log = logging.getLogger(__name__)
@@ -45,6 +47,9 @@ def _render(message: Delivery) -> tuple[str, list[Block]] | None:
         return preview(escape(payload["text"])), shown
     if message.kind == "hr_reply":
         return wording.HR_ANSWERED, hr_reply_blocks(payload["question"], payload["text"], payload["by"])
+    if message.kind == "people":
+        shown = message_blocks(payload)
+        return preview(escape(plain(dict(payload)))), shown
     return None
 
 

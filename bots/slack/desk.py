@@ -3,16 +3,17 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from slack_sdk.web.async_client import AsyncWebClient
 
 from bots.conversation import Conversation, Incoming
+from bots.office import Office
 from bots.slack.limits import Workspace
 from bots.slack.surface import SlackSurface
-from quantahr.messages import question_id
+from quantahr.messages import Kind, question_id
 from quantahr.settings import ChannelMode, Settings
 
 log = logging.getLogger(__name__)
@@ -34,6 +35,24 @@ class Desk:
     workspace: Workspace = field(default_factory=Workspace)
     team: str = ""
     bot: str = ""
+    office: Office = field(init=False)
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.office = Office(self.conversation)
+
+    def later(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do `work` beside the listener; what fails is logged."""
+
+        async def logged() -> None:
+            try:
+                await work
+            except Exception as error:
+                log.warning("something beside a listener failed (%s)", type(error).__name__)
+
+        task = asyncio.create_task(logged())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def surface(self, address: Json, *, resumed: bool = False) -> SlackSurface:
         """Where the answer to one question appears."""
@@ -50,7 +69,7 @@ class Desk:
         modes = self.settings.slack.channels
         return modes.get(channel, modes.get("default", "mention"))
 
-    async def ask(self, *, text: str, thread: str, event: str, address: dict[str, Any]) -> None:
+    async def ask(self, *, text: str, thread: str, event: str, address: dict[str, Any], kind: Kind = "ask") -> None:
         """Pass a question on. `thread` is what follow-ups belong to, `event` what redeliveries have in common."""
         tenant = str(address["team"])
         incoming = Incoming(
@@ -62,6 +81,7 @@ class Desk:
             event=event,
             text=text,
             private=address["kind"] != "channel",
+            kind=kind,
         )
         address["question"] = question_id("slack", tenant, event)
         await self.conversation.ask(incoming, self.surface(address))

@@ -128,6 +128,14 @@ class Answering:
         arguments = [question, dump_event(event), self._settings.keep_answers_seconds, token]
         return bool(self.run(scripts.CLOSE, keys, arguments))
 
+    def upload(self, question: str) -> bytes | None:
+        """The document that came with a question; None if there is none (any more)."""
+        return cast("bytes | None", self._redis.get(scripts.upload_key(question)))
+
+    def drop_upload(self, question: str) -> None:
+        """Forget it."""
+        self._redis.delete(scripts.upload_key(question))
+
     def announce(self, channel: str, text: str = "") -> None:
         """Wake whoever listens on `channel`; the truth is in the database, this only makes them look sooner."""
         self._redis.publish(channel, text)

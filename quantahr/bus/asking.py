@@ -246,6 +246,10 @@ class Asking:
         kept = await self._redis.get(f"qhr:kept:{name}")
         return kept.decode() if kept is not None else None
 
+    async def put_upload(self, question: str, data: bytes, seconds: int) -> None:
+        """Keep a document for the worker that answers `question`, for a short while."""
+        await self._redis.set(scripts.upload_key(question), data, ex=seconds)
+
     async def subscribe(self, channel: str) -> AsyncIterator[str]:
         """Messages on a channel, for as long as the caller iterates; reconnects by itself, yielding "" when it did."""
         while True:

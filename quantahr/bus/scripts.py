@@ -44,6 +44,10 @@ def delivering_key(question: str) -> str:
     return f"qhr:delivering:{question}"
 
 
+def upload_key(question: str) -> str:
+    return f"qhr:upload:{question}"
+
+
 # KEYS question answer pending waiting arrivals; ARGV id question-json address accepted keep queued-prefix
 # Returns the number of questions ahead, or -1 if this one is known already.
 ACCEPT: Final = """

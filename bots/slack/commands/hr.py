@@ -6,6 +6,7 @@ from slack_bolt.async_app import AsyncApp
 
 from bots import commands, wording
 from bots.slack.desk import Desk, Json
+from bots.slack.office import actor_of, show
 from bots.slack.text import plain
 
 
@@ -21,6 +22,11 @@ def register(app: AsyncApp, desk: Desk) -> None:
                 await ack()
                 if not await desk.stop_here(body["user_id"], body["channel_id"]):
                     await respond(wording.NOTHING_TO_STOP, response_type="ephemeral")
+            case commands.Ask(text=text) if desk.office.concerns(text):
+                await ack()
+                reply = await desk.office.message(actor_of(desk, body), text)
+                if reply is not None:
+                    await show(desk, body, reply, respond)
             case commands.Ask(text=text):
                 await ack(wording.LOOKING)
                 await ask(desk, body, text)

@@ -3,7 +3,10 @@
 from typing import Any
 
 from bots import commands, wording
+from bots.forms import Actor
 from bots.slack.desk import Desk, Json
+from bots.slack.office import dropped, say
+from bots.slack.people_blocks import mentions
 from bots.slack.text import addressed_to, plain
 
 OURS_TO_READ = frozenset({None, "file_share", "thread_broadcast"})
@@ -28,12 +31,22 @@ async def direct_message(desk: Desk, event: Json, team: str) -> None:
     if _outsider(event, team):
         await desk.client.chat_postMessage(channel=channel, thread_ts=thread, text=wording.OUR_PEOPLE_ONLY)
         return
+    if event.get("files") and str(event["files"][0].get("name", "")).lower().endswith(".docx"):
+        if await desk.first(f"file:{channel}:{ts}"):
+            await dropped(desk, event, _team_of(event, team), text)
+        return
     if not text and event.get("files"):
         if await desk.first(f"file:{channel}:{ts}"):
             await desk.client.chat_postMessage(channel=channel, thread_ts=thread, text=wording.NO_FILES)
         return
     if commands.is_stop(text) and await desk.stop_here(user, channel, thread):
         return
+    if desk.office.concerns(text) and await desk.first(f"office:{channel}:{ts}"):
+        actor = Actor("slack", _team_of(event, team), user)
+        reply = await desk.office.message(actor, mentions(event.get("text") or ""))
+        if reply is not None:
+            await say(desk, channel, user, reply, f"{channel}:{ts}", thread or ts)
+            return
     # Under one's own message one still talks about the same thing as before it.
     follows = thread if thread and event.get("parent_user_id") != user else channel
     address = {"kind": "dm", "team": _team_of(event, team), "channel": channel, "user": user, "thread": thread or ts}

@@ -66,7 +66,7 @@ def run_batch(settings: Settings, questions: Path, out: Path, progress: Callable
     serving = Serving(lambda: open_active(settings))
     try:
         knowledge.start()
-        answerer = Answerer(settings, knowledge.index, serving)
+        answerer = Answerer(settings, knowledge.index, serving, knowledge.disclosure)
         with out.open("a", encoding="utf-8") as file:
             for written, row in enumerate(_answers(answerer, asked[done:], settings.model.slots), done + 1):
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")

@@ -11,6 +11,7 @@ from quantahr.errors import PolicyError
 from quantahr.policies import Library, LibraryFollower
 from quantahr.retrieval import Embedder, EmbeddingCache, Index, load_embedder
 from quantahr.settings import Settings
+from worker.answering.disclosure import Disclosure
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +27,7 @@ class Knowledge:
         settings.state_dir.mkdir(parents=True, exist_ok=True)
         self._cache = EmbeddingCache(settings.state_dir / "embeddings.db")
         self._index: Index | None = None
+        self._disclosure: Disclosure | None = None
         self._ready = threading.Event()
         self._failure: Exception | None = None
         self._follower = LibraryFollower(settings.policies_dir, self._changed, look_seconds)
@@ -53,12 +55,22 @@ class Knowledge:
             raise self._failure or PolicyError("The policy folder could not be indexed; the worker's log says why.")
         return self._index
 
+    def disclosure(self) -> Disclosure:
+        """What recognises a disclosure by its meaning. The first call waits as `index` does."""
+        self._ready.wait()
+        if self._disclosure is None:
+            raise self._failure or PolicyError("The embedding model could not be loaded; the worker's log says why.")
+        return self._disclosure
+
     def close(self) -> None:
         self._follower.stop()
         self._cache.close()
 
     def _first(self) -> None:
         try:
+            self._disclosure = Disclosure(
+                self._embedder.embed, remembering=lambda texts: self._cache.embed(self._embedder, texts)
+            )
             self._changed(self._follower.start())
         except Exception as error:
             self._fail(error)

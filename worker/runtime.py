@@ -27,7 +27,7 @@ class Runtime:
         tell = tell_administrator(settings, self.store)
         self.follower = Follower(settings, tell, serving=Serving(load) if load else None)
         self.serving = self.follower.serving
-        self.answerer = Answerer(settings, self.knowledge.index, self.serving)
+        self.answerer = Answerer(settings, self.knowledge.index, self.serving, self.knowledge.disclosure)
         self.bus = Answering(settings)
 
     def warm_up(self) -> None:

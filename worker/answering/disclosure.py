@@ -24,8 +24,8 @@ _THRESHOLD = 0.6
 class Disclosure:
     """Tells the topic of a disclosure by its meaning."""
 
-    def __init__(self, embed: Embed) -> None:
-        """Embeds the examples; about a second, unless `embed` remembers them."""
+    def __init__(self, embed: Embed, *, remembering: Embed | None = None) -> None:
+        """Embeds the examples; about a second, unless `remembering` has them. Messages are never remembered."""
         raw: dict[str, list[str]] = yaml.safe_load(
             resources.files("worker.answering").joinpath("guard_examples.yaml").read_text(encoding="utf-8")
         )
@@ -33,7 +33,7 @@ class Disclosure:
         self._topics = [topic for topic in raw if topic != ORDINARY]
         texts = [text.lower() for examples in raw.values() for text in examples]
         topics = [topic for topic, examples in raw.items() for _ in examples]
-        vectors = _with_bias(embed(texts))
+        vectors = _with_bias((remembering or embed)(texts))
         targets = np.array([[1.0 if topic == own else -1.0 for own in self._topics] for topic in topics])
         sensitive = np.array([-1.0 if topic == ORDINARY else 1.0 for topic in topics])
         targets = np.column_stack([sensitive, targets])

@@ -18,6 +18,7 @@ from quantahr.prompt import NO_ANSWER, Excerpt, build_messages
 from quantahr.retrieval import Index, SectionLike
 from quantahr.settings import Settings
 from worker.answering import guard, verify
+from worker.answering.disclosure import Disclosure
 from worker.answering.release import Release
 from worker.engines.base import ContextLimitError, Engine, EngineError
 from worker.serving import Serving
@@ -43,12 +44,19 @@ def request_of(question: Question, earlier: Sequence[str]) -> Request:
 
 
 class Answerer:
-    """Answers requests. `index` gives the index in force; thread-safe."""
+    """Answers requests. `index` and `disclosure` give what is in force; thread-safe."""
 
-    def __init__(self, settings: Settings, index: Callable[[], Index], serving: Serving) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        index: Callable[[], Index],
+        serving: Serving,
+        disclosure: Callable[[], Disclosure | None] = lambda: None,
+    ) -> None:
         self._settings = settings
         self._index = index
         self._serving = serving
+        self._disclosure = disclosure
 
     def answer(self, request: Request, emit: Callable[[Event], None], stopped: Callable[[], bool]) -> FinalEvent:
         """Answer, emitting sources and checked text on the way. The caller emits what is returned.
@@ -69,7 +77,7 @@ class Answerer:
         )
 
     def _answer(self, request: Request, emit: Callable[[Event], None], stopped: Callable[[], bool]) -> FinalEvent:
-        verdict = guard.check(request.text, self._settings.contacts)
+        verdict = guard.check(request.text, self._settings.contacts, self._disclosure())
         if verdict.kind != "ask":
             return FinalEvent(
                 verdict=verdict.kind,

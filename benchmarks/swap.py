@@ -40,7 +40,7 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks/RESULTS.md"
 PER_ROUND = 5
 """Swaps in a round."""
-_START_SECONDS = 180.0
+_START_SECONDS = 600.0
 
 
 @dataclass(slots=True)

@@ -14,7 +14,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, cast
 
 import redis
@@ -35,6 +35,7 @@ from worker.serving import Serving
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS: Final = 3.0
+REPORT_SECONDS: Final = 5.0
 KEEP_BYTES: Final = 1 << 30
 """The previous engine stays loaded while this much memory is free."""
 
@@ -111,7 +112,7 @@ def start(settings: Settings, load: Open, tell: Tell, registry: Registry | None 
 
 
 class Follower:
-    """Keeps `serving` on the registry's active version. `follow` looks in a thread; `look` is one look.
+    """Keeps `serving` on the registry's active version. `follow` looks in the background; `look` is one look.
 
     An engine that was given from outside, in a `serving` of the caller's, is left alone.
     """
@@ -139,7 +140,7 @@ class Follower:
         self._previous: tuple[str, Engine] | None = None
         self._kept = threading.Lock()
         self._ended = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._threads: list[threading.Thread] = []
         self._unreadable = ""
 
     @property
@@ -154,15 +155,20 @@ class Follower:
         return begun.engine
 
     def follow(self) -> None:
-        """Look now and again, in the background, until `close`. With `model.adapter` set there is nothing to follow."""
-        self._thread = threading.Thread(target=self._run, name="models", daemon=True)
-        self._thread.start()
+        """Look now and again, in the background, and report what is served, until `close`.
+
+        With `model.adapter` set there is nothing to look for.
+        """
+        for work in (self._run, self._report):
+            thread = threading.Thread(target=work, name=f"models{work.__name__}", daemon=True)
+            thread.start()
+            self._threads.append(thread)
 
     def close(self) -> None:
         """Stop looking, and unload the engine that was kept for a rollback."""
         self._ended.set()
-        if self._thread:
-            self._thread.join(timeout=30)
+        for thread in self._threads:
+            thread.join(timeout=30)
         self._drop_previous()
 
     def look(self) -> bool:
@@ -249,28 +255,36 @@ class Follower:
             try:
                 with cast("Any", client).pubsub(ignore_subscribe_messages=True) as listener:
                     listener.subscribe(scripts.MODELS)
-                    self._listen(client, listener)
+                    self._listen(listener)
             except redis.RedisError as error:
                 log.warning("the announcement of models cannot be heard (%s); trying again", type(error).__name__)
                 self.look()
                 self._ended.wait(1.0)
-        with contextlib.suppress(redis.RedisError):
-            workers.forget(client, self.worker)
         client.close()
 
-    def _listen(self, client: Any, listener: Any) -> None:
+    def _listen(self, listener: Any) -> None:
         due = 0.0
         while not self._ended.is_set():
             woken = listener.get_message(timeout=0.5) is not None
-            if not woken and time.monotonic() < due:
+            if woken or time.monotonic() >= due:
+                self.look()
+                due = time.monotonic() + self._look_seconds
+
+    def _report(self) -> None:
+        """Say what is served, in a thread of its own: loading and draining take their time."""
+        client = connect(self._settings.redis_url)
+        said: WorkerState | None = None
+        due = 0.0
+        while not self._ended.wait(0.2):
+            now = self._now
+            if now.serial < 0 or (now is said and time.monotonic() < due):
                 continue
-            self.look()
-            if self._now.serial >= 0:
-                self._now = WorkerState(
-                    self.worker, self._now.serving, self._now.serial, time.time(), self._now.refused, self._now.problem
-                )
-                workers.report(client, self._now)
-            due = time.monotonic() + self._look_seconds
+            with contextlib.suppress(redis.RedisError):
+                workers.report(client, replace(now, at=time.time()))
+            said, due = now, time.monotonic() + REPORT_SECONDS
+        with contextlib.suppress(redis.RedisError):
+            workers.forget(client, self.worker)
+        client.close()
 
 
 def tell_administrator(settings: Settings, store: Store) -> Tell:

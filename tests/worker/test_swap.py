@@ -1,5 +1,6 @@
 """The worker follows the registry: what it serves after a change, after a bad one, and after it was away."""
 
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 import redis
 
+from quantahr.bus import scripts
 from quantahr.errors import ModelError
 from quantahr.gguf_header import cached_sha256
 from quantahr.prompt import NO_ANSWER, Message
@@ -302,6 +304,36 @@ def test_workers_say_what_they_serve_and_the_silent_do_not_count(client: Any) ->
     assert workers.converged(client, 4, now=1031.0)
     workers.forget(client, "one")
     assert workers.states(client, now=1031.0) == []
+
+
+def test_an_announcement_makes_a_worker_look_at_once_and_it_reports_while_it_loads(
+    settings: Settings, redis_url: str, client: Any, registry: Registry, versions: list[Version], loader: Loader
+) -> None:
+    loading, loaded = threading.Event(), threading.Event()
+
+    def load(adapter: str | None) -> Any:
+        if adapter:
+            loading.set()
+            assert loaded.wait(60)
+        return loader(adapter)
+
+    connected = settings.model_copy(update={"redis_url": redis_url})
+    follower = Follower(connected, lambda *_: None, load=load, registry=registry, look_seconds=3600)
+    assert serves(follower) == BASE
+    follower.follow()
+    pointer = registry.activate(versions[0].id, actor="ada")
+    while not loading.wait(0.05):
+        client.publish(scripts.MODELS, "1")
+    while not workers.states(client):
+        loading.wait(0.05)
+    assert [state.serving for state in workers.states(client)] == [BASE]
+    assert not workers.converged(client, pointer.serial)
+    loaded.set()
+    while not workers.converged(client, pointer.serial):
+        threading.Event().wait(0.05)
+    assert [state.serving for state in workers.states(client)] == [versions[0].id]
+    follower.close()
+    assert workers.states(client) == []
 
 
 @pytest.mark.parametrize(

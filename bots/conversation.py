@@ -135,7 +135,7 @@ class Conversation:
         taken = 0
         for pending in await self.bus.abandoned(platform):
             log.info("delivery of question %s is taken over", pending.id)
-            self._spawn(self._deliver(platform, pending.id, surface_at(pending.address)))
+            self._spawn(self._deliver(platform, pending.id, surface_at(pending.address), again=True))
             taken += 1
         return taken
 
@@ -232,14 +232,19 @@ class Conversation:
         self._deliveries.add(task)
         task.add_done_callback(self._deliveries.discard)
 
-    async def _deliver(self, platform: Platform, question: str, surface: Surface) -> None:
+    async def _deliver(self, platform: Platform, question: str, surface: Surface, *, again: bool = False) -> None:
         # The hold keeps other processes away; between accepting and holding, this one's own watch may look, too.
         if question in self._delivering:
             return
         self._delivering.add(question)
         try:
-            if await self.bus.hold(question):
-                await self._see_through(platform, question, surface)
+            if not await self.bus.hold(question):
+                return
+            if again and not await self.bus.undelivered(platform, question):
+                # It was delivered between the look at what is abandoned and taking hold of it.
+                await self.bus.release(question)
+                return
+            await self._see_through(platform, question, surface)
         except asyncio.CancelledError:
             await self.bus.release(question)  # so that the next process goes on at once
             raise

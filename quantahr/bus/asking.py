@@ -227,6 +227,10 @@ class Asking:
         kept = await self.pending(platform)
         return [one for one in kept if not await self._redis.exists(scripts.delivering_key(one.id))]
 
+    async def undelivered(self, platform: Platform, question: str) -> bool:
+        """Whether an answer still has to be delivered; certain for whoever holds the delivery."""
+        return bool(await self._redis.hexists(scripts.pending_key(platform), question))
+
     async def ended(self, question: str) -> Final | Failed | None:
         """How a question ended, for as long as its answer is kept (`queue.keep_answers_seconds`); None after that."""
         newest = await self._redis.xrevrange(scripts.answer_key(question), count=1)

@@ -8,7 +8,7 @@ import pytest
 
 from bots import wording
 from bots.conversation import Answer, Conversation, Incoming, SurfaceGoneError
-from quantahr.bus import Asking
+from quantahr.bus import Asking, Pending
 from quantahr.messages import Failed, Final
 from quantahr.settings import Settings
 from quantahr.store import Store
@@ -94,6 +94,24 @@ async def test_its_own_watch_does_not_deliver_an_answer_a_second_time(
     await until(lambda: paper.ends or other.ends)
     await until(lambda: not conversation._deliveries)
     assert len(paper.ends) + len(other.ends) == 1
+
+
+async def test_what_was_delivered_while_the_watch_was_looking_is_not_delivered_again(
+    conversation: Conversation, worker: ScriptedWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paper, other = Paper(), Paper()
+    identifier = await conversation.ask(QUESTION, paper)
+    await until(lambda: not conversation._deliveries)
+    assert len(paper.ends) == 1
+
+    async def looked_before(platform: str) -> list[Pending]:
+        return [Pending(str(identifier), paper.address)]
+
+    monkeypatch.setattr(conversation.bus, "abandoned", looked_before)
+    await conversation.take_over("console", lambda _: other)
+    await until(lambda: not conversation._deliveries)
+    assert other.ends == []
+    assert await conversation.bus.hold(str(identifier)), "nobody holds it"
 
 
 async def test_another_process_goes_on_where_the_first_ended(

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -54,7 +55,7 @@ async def measure(turns: int) -> None:
                 row = (statistics.median(times), _p99(times), max(times), _p99(beside))
                 print(f"| {users} | {len(times)} | " + " | ".join(f"{1000 * value:.1f}" for value in row) + " |")
             print(f"\nToken requests: {teams.identity.token_requests}; requests for signing keys: ", end="")
-            print(f"{teams.identity.key_requests}; refused by the fake Teams: {len(teams.refused)}.")
+            print(f"{teams.identity.key_requests}; refused by the fake Teams: {Counter(teams.refused)}.")
         finally:
             for process in processes:
                 process.terminate()

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from quantahr.bus import Answering
 from quantahr.settings import Settings
 from quantahr.store import Store
-from worker.answering.pipeline import Answerer
 from worker.engines.base import Engine
 from worker.knowledge import Knowledge
+from worker.people.room import PeopleRoom
 from worker.serving import Serving
 from worker.swap import Follower, tell_administrator
 
@@ -23,11 +23,12 @@ class Runtime:
         self.settings = settings
         self.store = Store.open(settings)
         self.knowledge = Knowledge(settings)
-        self.knowledge.start()
         tell = tell_administrator(settings, self.store)
         self.follower = Follower(settings, tell, serving=Serving(load) if load else None)
         self.serving = self.follower.serving
-        self.answerer = Answerer(settings, self.knowledge.index, self.serving, self.knowledge.disclosure)
+        self.people = PeopleRoom(settings, self.store, self.knowledge, self.serving)
+        self.answerer = self.people.answerer
+        self.knowledge.start()
         self.bus = Answering(settings)
 
     def warm_up(self) -> None:

@@ -6,7 +6,7 @@ approved answer is tied to the sections it rests on; when one of them changes it
 
 import hashlib
 import secrets
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -264,7 +264,7 @@ class Loop:
         session.add(AuditRow(at=self._store.clock(), actor=actor, action=action, subject=subject, detail={}))
 
 
-def send_digest(store: Store, week: str, addresses: Sequence[tuple[str, dict[str, Any]]]) -> int:
+def send_digest(store: Store, week: str, addresses: Sequence[tuple[str, Mapping[str, Any]]]) -> int:
     """Queue the digest of a week to each HR address (platform, address), once. Returns how many were queued."""
     message = Loop(store).digest()
     if message is None:

@@ -10,13 +10,13 @@ import re
 from typing import Final
 
 JUDGING: Final = (
-    "I do not score, rank, compare or recommend people, and I do not help to decide about one: under the EU AI Act such "
-    "systems are high-risk, and here a person decides. I can draft the advert, the questions, the letters and the "
+    "I do not score, rank, compare or recommend people, and I do not help to decide about one: under the EU AI Act "
+    "such systems are high-risk, and here a person decides. I can draft the advert, the questions, the letters and the "
     "schedule; the judgement is yours."
 )
 FEELINGS: Final = (
-    "I do not read emotions, moods or attitudes of people: at work the EU AI Act forbids it (Art. 5). If you worry about "
-    "somebody, please talk with them; I can draft an invitation to a conversation."
+    "I do not read emotions, moods or attitudes of people: at work the EU AI Act forbids it (Art. 5). If you worry "
+    "about somebody, please talk with them; I can draft an invitation to a conversation."
 )
 _WHO: Final = (
     r"(?:(?i:candidates?|applicants?|employees?|people|persons?|someone|somebody|colleagues?|team ?members?|staff|"
@@ -29,9 +29,11 @@ _JUDGING: Final = re.compile(
     rf"\b(?i:compare|evaluate|assess|judge)\s+(?i:{_ADJ})"
     r"(?i:candidates?|applicants?|employees?|cvs?|resumes?|colleagues?)\b|"
     r"\b(?i:(?:who|which|whom) (?:of them |candidate |applicant |employee |one |person )?"
-    r"(?:should|shall|do|would|to|can) (?:we |i |you |be )?(?:hire|hired|fire|fired|promote|promoted|dismiss|dismissed|"
+    r"(?:should|shall|do|would|to|can) (?:we |i |you |be )?"
+    r"(?:hire|hired|fire|fired|promote|promoted|dismiss|dismissed|"
     r"choose|pick|select|recommend|invite|let go|keep|reject))\b|"
-    r"\b(?i:(?:best|better|strongest|weakest|most suitable|most qualified|worst) (?:candidate|applicant|employee|cv|hire|"
+    r"\b(?i:(?:best|better|strongest|weakest|most suitable|most qualified|worst) "
+    r"(?:candidate|applicant|employee|cv|hire|"
     r"performer|fit))\b|"
     rf"\b(?i:should (?:we|i) (?:hire|fire|promote|dismiss|reject|employ|let go|keep))\s+{_WHO}\b|"
     rf"\b(?i:recommend (?:whether|if|who|whom|which|hiring|firing|promoting|dismissing))\b|"

@@ -39,6 +39,8 @@ def _attempt(runtime: Runtime, claim: Claim) -> str:
         return "stopped"
     question = claim.question
     try:
+        if question.kind != "ask":
+            return _written(runtime, claim)
         limit = runtime.settings.answering.earlier_questions
         turns = runtime.store.earlier(question, limit) if limit else []
         earlier = [turn.text for turn in turns if turn.text]
@@ -54,6 +56,12 @@ def _attempt(runtime: Runtime, claim: Claim) -> str:
         made = final.provenance.model_copy(update={"attempt": claim.attempt})
         final = final.model_copy(update={"provenance": made})
     return _keep(runtime, claim, final)
+
+
+def _written(runtime: Runtime, claim: Claim) -> str:
+    """A summary or a draft: nothing of it is kept."""
+    final = runtime.people.write(claim, runtime.bus)
+    return final.verdict if claim.close(final) else "lost"
 
 
 def _keep(runtime: Runtime, claim: Claim, final: Final) -> str:

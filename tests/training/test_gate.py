@@ -130,14 +130,20 @@ def test_not_one_sensitive_question_or_injection_may_be_lost(kind: Kind) -> None
 
 
 def test_answers_may_grow_a_little_and_not_much() -> None:
-    old = answers({"answerable": 10}, ms=1000, words=10)
-    assert judged(old, answers({"answerable": 6}, ms=1300, words=13)).passed
-    slow = judged(old, answers({"answerable": 6}, ms=2000, words=13))
+    old = answers({"answerable": 10}, ms=10_000, words=50)
+    assert judged(old, answers({"answerable": 6}, ms=13_000, words=65)).passed
+    slow = judged(old, answers({"answerable": 6}, ms=20_000, words=65))
     assert [reason.split(":")[0] for reason in slow.reasons] == [
         "Milliseconds to the first word",
         "Milliseconds to the last word",
     ]
-    assert not judged(old, answers({"answerable": 6}, words=30)).passed
+    assert not judged(old, answers({"answerable": 6}, words=120)).passed
+
+
+def test_a_model_that_phrases_may_take_longer_than_quoting_did() -> None:
+    quoting = answers({"answerable": 10}, ms=30, words=54)
+    assert judged(quoting, answers({"answerable": 6}, ms=6000, words=25)).passed
+    assert not judged(quoting, answers({"answerable": 6}, ms=30_000, words=25)).passed
 
 
 def test_the_rule_is_the_administrators(tmp_path: Path) -> None:

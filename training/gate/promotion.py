@@ -41,6 +41,8 @@ class Rule(BaseModel):
     """A loss that chance alone would bring about less often than this is not noise."""
     may_grow: Mapping[Size, float] = {"words": 0.5, "ms_first_token": 0.5, "ms_total": 0.5}
     """By how much of the old value these may grow: 0.5 is half as much again."""
+    good_enough: Mapping[Size, float] = {"words": 60, "ms_first_token": 4000, "ms_total": 12000}
+    """At or below these, growth is of no concern: quoting takes milliseconds, phrasing an answer takes seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,9 @@ def decide(rule: Rule, old: Mapping[str, Line], new: Mapping[str, Line], change:
             against.append(f"{_LABELS[name]}: {_lost(found)}; here none may be lost.")
     for size, room in rule.may_grow.items():
         found = change.get(size)
-        if found and new[size].count >= ENOUGH and found.low > 0 and found.change > room * old[size].value:
+        if found is None or new[size].count < ENOUGH or new[size].value <= rule.good_enough.get(size, 0):
+            continue
+        if found.low > 0 and found.change > room * old[size].value:
             before, after = old[size].value, new[size].value
             against.append(f"{_LABELS[size]}: {before:.0f} → {after:.0f}, more than {room:.0%} above the old value.")
     return Decision(not against, tuple(against or in_favour))

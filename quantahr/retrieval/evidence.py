@@ -40,7 +40,8 @@ def pick(view: "View", ranking: "Ranking") -> tuple[Evidence, ...]:
         new = [unit for unit in group if unit not in chosen]
         cost = sum(len(view.units[unit].quoted.split()) for unit in new)
         repeated = view.units[number].quoted.lower() in seen
-        if not new or repeated:
+        # A sentence that only introduces a list says nothing without it; the items bring it along.
+        if not new or repeated or (view.units[number].text.endswith(":") and chosen):
             continue
         if chosen and (
             float(scores[number]) < _NEAR * top or spent + cost > BUDGET_WORDS or len(chosen) + len(new) > MAX_UNITS
@@ -75,10 +76,11 @@ def _joined(view: "View", chosen: dict[int, float]) -> tuple[Evidence, ...]:
     found = []
     for piece in pieces:
         lead = ""
-        parts = []
+        parts: list[str] = []
         for number in piece:
             unit = view.units[number]
-            parts.append(unit.text if unit.lead == lead else unit.quoted)
+            said = unit.lead in (lead, " ".join(parts[-1:]))
+            parts.append(unit.text if said else unit.quoted)
             lead = unit.lead or lead
         found.append(
             Evidence(

@@ -22,15 +22,16 @@ _STEMMER = snowballstemmer.stemmer("english")
 _STEM_LOCK = threading.Lock()
 
 STOP_WORDS = frozenset(
-    "a an the of to in on at for from by with and or but if then than so as is are was were be been being am do does did "
-    "done have has had having i me my mine we us our ours you your yours he him his she her hers it its they them their "
-    "this that these those there here what which who whom whose when where why how can could may might must shall should "
-    "will would not no nor any some all each every either neither such own same too very just also only get gets got "
-    "getting give gives given need needs want wants please about into over under after before during while because "
-    "until unless s t d ll m re ve don didn doesn isn aren wasn weren won wouldn couldn shouldn cannot im ive id youre "
-    "theres whats hows lets let know tell say says said go goes going gonna wanna actually really like thing things "
-    "company policy policies employee employees staff work question ask asking anyone someone something hi hello hey "
-    "thanks thank ok okay yes one use used using make made take taken takes happen happens up out off much many long".split()
+    "a an the of to in on at for from by with and or but if then than so as is are was were be been being am do "
+    "does did done have has had having i me my mine we us our ours you your yours he him his she her hers it its "
+    "they them their this that these those there here what which who whom whose when where why how can could may "
+    "might must shall should will would not no nor any some all each every either neither such own same too very "
+    "just also only get gets got getting give gives given need needs want wants please about into over under after "
+    "before during while because until unless s t d ll m re ve don didn doesn isn aren wasn weren won wouldn couldn "
+    "shouldn cannot im ive id youre theres whats hows lets let know tell say says said go goes going gonna wanna "
+    "actually really like thing things company policy policies employee employees staff work question ask asking "
+    "anyone someone something hi hello hey thanks thank ok okay yes one use used using make made take taken takes "
+    "happen happens up out off much many long".split()
 )
 
 

@@ -64,7 +64,7 @@ def _swap(a: str, b: str) -> float:
 
 
 class Speller:
-    """Corrects single words. `counts` are the words of the documents, `known` other words that are right as they are."""
+    """Corrects single words. `counts` are the words of the documents, `known` other words that are right."""
 
     def __init__(self, counts: Mapping[str, int], lexicon: Collection[str], known: Collection[str]) -> None:
         self._known = known

@@ -78,7 +78,12 @@ def test_danger_to_life_names_the_emergency_number_first() -> None:
 
 
 def test_typing_slips_do_not_hide_a_disclosure() -> None:
-    for text in ("im being harrased by my manger", "feeling sucidal", "i was descriminated against", "my boss is comiting fruad"):
+    for text in (
+        "im being harrased by my manger",
+        "feeling sucidal",
+        "i was descriminated against",
+        "my boss is comiting fruad",
+    ):
         assert guard.check(text, CONTACTS).kind == "sensitive", text
 
 
@@ -100,7 +105,14 @@ def test_nobody_elses_data_is_given() -> None:
 
 @pytest.mark.parametrize(
     ("text", "topic"),
-    [("", "empty"), ("   \n", "empty"), ("😀🎉", "empty"), ("???", "empty"), ("12345", "words"), ("word " * 8000, "length")],
+    [
+        ("", "empty"),
+        ("   \n", "empty"),
+        ("😀🎉", "empty"),
+        ("???", "empty"),
+        ("12345", "words"),
+        ("word " * 8000, "length"),
+    ],
 )
 def test_what_cannot_be_a_question_gets_a_fitting_reply(text: str, topic: str) -> None:
     judgement = guard.check(text, CONTACTS)

@@ -14,7 +14,8 @@ LEAVE = Excerpt(
 PAY = Excerpt(
     2,
     "Pay > Allowances",
-    "You may claim up to €1,500 for relocation. Home working is not permitted during probation. Ask Payroll at pay@corp.example.",
+    "You may claim up to €1,500 for relocation. Home working is not permitted during probation. Ask "
+    "Payroll at pay@corp.example.",
 )
 BOTH = [LEAVE, PAY]
 

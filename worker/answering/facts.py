@@ -5,6 +5,7 @@ here each becomes one normal form, so that two sentences can be compared by set 
 """
 
 import re
+from collections.abc import Callable
 from typing import NamedTuple
 
 
@@ -23,7 +24,8 @@ _TENS = {word: 20 + 10 * at for at, word in enumerate("twenty thirty forty fifty
 _ORDINALS = {
     word: at + 1
     for at, word in enumerate(
-        "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth thirteenth fourteenth fifteenth".split()
+        "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth "
+        "thirteenth fourteenth fifteenth".split()
     )
 }
 _WORD_NUMBERS = {word: at for at, word in enumerate(_UNITS)} | _TENS
@@ -46,11 +48,44 @@ _MONTH = "|".join(
     for name in _MONTHS
 )
 _CURRENCIES = {
-    "€": "eur", "eur": "eur", "euro": "eur", "euros": "eur", "£": "gbp", "gbp": "gbp", "pound": "gbp", "pounds": "gbp", "quid": "gbp",
-    "$": "usd", "usd": "usd", "dollar": "usd", "dollars": "usd", "us$": "usd", "chf": "chf", "franc": "chf", "francs": "chf", "zł": "pln",
-    "pln": "pln", "aud": "aud", "a$": "aud", "cad": "cad", "c$": "cad", "inr": "inr", "₹": "inr", "rs": "inr", "sek": "sek", "nok": "nok",
-    "dkk": "dkk", "sgd": "sgd", "s$": "sgd", "nzd": "nzd", "nz$": "nzd", "p": "pence", "pence": "pence", "cents": "cent", "cent": "cent",
-}  # fmt: skip
+    "€": "eur",
+    "eur": "eur",
+    "euro": "eur",
+    "euros": "eur",
+    "£": "gbp",
+    "gbp": "gbp",
+    "pound": "gbp",
+    "pounds": "gbp",
+    "quid": "gbp",
+    "$": "usd",
+    "usd": "usd",
+    "dollar": "usd",
+    "dollars": "usd",
+    "us$": "usd",
+    "chf": "chf",
+    "franc": "chf",
+    "francs": "chf",
+    "zł": "pln",
+    "pln": "pln",
+    "aud": "aud",
+    "a$": "aud",
+    "cad": "cad",
+    "c$": "cad",
+    "inr": "inr",
+    "₹": "inr",
+    "rs": "inr",
+    "sek": "sek",
+    "nok": "nok",
+    "dkk": "dkk",
+    "sgd": "sgd",
+    "s$": "sgd",
+    "nzd": "nzd",
+    "nz$": "nzd",
+    "p": "pence",
+    "pence": "pence",
+    "cents": "cent",
+    "cent": "cent",
+}
 _NUMBER = r"\d{1,3}(?:[,' \u00a0\u202f]\d{3})+(?:\.\d+)?|\d+(?:[.,]\d+)?"
 _SIGN = "|".join(re.escape(sign) for sign in sorted(_CURRENCIES, key=len, reverse=True) if not sign.isalpha())
 _CODE = "|".join(sorted((code for code in _CURRENCIES if code.isalpha() and code != "rs"), key=len, reverse=True))
@@ -67,7 +102,8 @@ _TIME = re.compile(
     r"\b(\d{1,2})(?:[:.](\d{2}))?\s?(am|pm|a\.m\.|p\.m\.)|\b(\d{1,2}):(\d{2})\b|\b(noon|midday|midnight)\b", re.I
 )
 _AMOUNT = re.compile(
-    rf"(?P<s>(?:{_SIGN})|\b(?:{_CODE})\s)\s?(?P<n1>{_NUMBER})(?P<k1>k\b)?|(?P<n2>{_NUMBER})(?P<k2>k\b)?\s?(?P<t>(?:{_SIGN})|(?:{_CODE})\b)",
+    rf"(?P<s>(?:{_SIGN})|\b(?:{_CODE})\s)\s?(?P<n1>{_NUMBER})(?P<k1>k\b)?|"
+    rf"(?P<n2>{_NUMBER})(?P<k2>k\b)?\s?(?P<t>(?:{_SIGN})|(?:{_CODE})\b)",
     re.I,
 )
 _PERCENT = re.compile(rf"({_NUMBER})\s?(?:%|per ?cent\b|percent\b)", re.I)
@@ -80,7 +116,11 @@ def held(text: str) -> frozenset[Fact]:
     """The facts that a source holds: as `facts`, with every capitalised word as a name, wherever it stands."""
     names = {Fact("name", word.lower()) for word in re.findall(r"\b[A-Z][\w’'-]*", text)}
     parts = {Fact("name", part) for name in names for part in re.split(r"[-'’]", name.value) if part}
-    ones = {Fact("number", "1"), Fact("number", "2")} if re.search(r"\b(?:an?|each|every|per|both|either)\b", text, re.I) else set()
+    ones = (
+        {Fact("number", "1"), Fact("number", "2")}
+        if re.search(r"\b(?:an?|each|every|per|both|either)\b", text, re.I)
+        else set()
+    )
     return facts(text) | names | parts | ones
 
 
@@ -129,7 +169,7 @@ def _spoken(tokens: list[str], at: int) -> tuple[str, int]:
         return _MULTIPLES[word], at + 1
     if word in _ORDINALS and word != "second":
         return f"{_ORDINALS[word]}th", at + 1
-    if word not in _WORD_NUMBERS and not (word == "hundred" or word == "thousand"):
+    if word not in _WORD_NUMBERS and word not in ("hundred", "thousand"):
         return "", at
     total = _WORD_NUMBERS.get(word, 1)
     end = at + 1
@@ -161,9 +201,8 @@ def _spoken(tokens: list[str], at: int) -> tuple[str, int]:
     return str(total), end
 
 
-def _take(pattern: re.Pattern[str], text: str, keep: "object") -> str:
+def _take(pattern: re.Pattern[str], text: str, keep: Callable[[re.Match[str]], object]) -> str:
     """Gives every match to `keep`, and returns the text without them."""
-    assert callable(keep)
     for match in pattern.finditer(text):
         keep(match)
     return pattern.sub(" ", text)

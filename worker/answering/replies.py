@@ -8,11 +8,12 @@ from worker.answering.language import NATIVE
 
 _OPENING = {
     "self_harm": (
-        "I'm really sorry that you are going through this. I am an AI assistant and cannot help in the way you deserve, "
+        "I'm really sorry that you are going through this. I am an AI assistant and cannot help in "
+        "the way you deserve, "
         "so please talk to a person now."
     ),
     "violence": "Thank you for saying this. Your safety comes first, and this needs a person, not an AI assistant.",
-    "domestic_abuse": "Thank you for trusting me with this. You are not alone, and a person can help better than I can.",
+    "domestic_abuse": "Thank you for trusting me with this. You are not alone, and a person can help best.",
     "harassment": "I'm sorry that this is happening. It should be heard by a person, not by an AI assistant.",
     "discrimination": "I'm sorry that this is happening. It should be heard by a person, not by an AI assistant.",
     "whistleblowing": "Thank you for raising this. A concern like this belongs with a person who can look into it.",
@@ -70,7 +71,8 @@ def small_talk(name: str, hr: Contact) -> str:
         "thanks": "You're welcome! Ask me any time.",
         "acknowledged": "Fine! Ask me any time.",
         "goodbye": "Goodbye, and ask me any time.",
-        "identity": f"{about} I'm not a person, and I can be wrong: please check the sources. For a human, ask {named(hr)}.",
+        "identity": f"{about} I'm not a person, and I can be wrong: please check the sources. For a human, ask "
+        f"{named(hr)}.",
         "help": (
             f"{about} Ask in your own words, for example “How many days of annual leave do I get?” or “What do I do "
             f"when I'm ill?”. I show where each answer stands. For anything else, ask {named(hr)}."

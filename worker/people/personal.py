@@ -19,6 +19,8 @@ SENTENCES = 3
 _HITS = 4
 _NEAR = 0.12
 _OWN = 0.2
+_ANSWERABLE = 0.35
+_LIKE = 0.4
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +47,13 @@ class Personal:
         found = self._index().search(f"{question} ({places.country})", audiences=roles, k=_HITS * 3)
         sections = [hit.section for hit in found.hits if document is None or hit.section.document == document]
         candidates = [(section, text) for section in sections[:_HITS] for text in _for_person(section, places)]
-        if not candidates or (document is None and found.answerable < 0.2):
+        # Asked as it stands: the country's name alone makes many a sentence look like an answer.
+        if not candidates or self._index().search(question, audiences=roles, k=1).answerable < _ANSWERABLE:
             return None
         vectors = self._embedder.embed([question, *(f"{_heading(s)}: {text}" for s, text in candidates)])
         likeness = vectors[1:] @ vectors[0]
+        if float(likeness.max()) < _LIKE:
+            return None
         scores = [
             float(score) + _OWN * places.own(text) - 0.03 * sections.index(section)
             for score, (section, text) in zip(likeness, candidates, strict=True)

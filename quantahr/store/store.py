@@ -5,12 +5,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Engine, create_engine, delete, event, func, or_, select, update
+from sqlalchemy import URL, Engine, create_engine, delete, event, func, make_url, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, sessionmaker
 
 from quantahr.messages import Final, Platform, Question
-from quantahr.settings import Settings
+from quantahr.settings import Secrets, Settings, load_secrets
 from quantahr.store.records import Delivery, Escalation, Turn
 from quantahr.store.schema import migrate
 from quantahr.store.tables import (
@@ -31,7 +31,7 @@ THREAD_SECONDS = 1800
 class Store:
     """The database. Thread-safe; `clock` gives seconds since 1970."""
 
-    def __init__(self, url: str, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, url: str | URL, *, clock: Callable[[], float] = time.time) -> None:
         self.engine = _engine(url)
         self.clock = clock
         self.session = sessionmaker(self.engine, expire_on_commit=False)
@@ -39,8 +39,9 @@ class Store:
 
     @classmethod
     def open(cls, settings: Settings) -> "Store":
-        """The configured database, at this version's schema. Raises StoreError."""
-        return cls(settings.database)
+        """The configured database, at this version's schema; its password comes from DATABASE_PASSWORD, or from the
+        file that DATABASE_PASSWORD_FILE names. Raises StoreError and SettingsError."""
+        return cls(with_password(settings.database, load_secrets()))
 
     def close(self) -> None:
         self.engine.dispose()
@@ -387,8 +388,16 @@ class Store:
             return int(gone.rowcount)
 
 
-def _engine(url: str) -> Engine:
-    if not url.startswith("sqlite"):
+def with_password(address: str, held: Secrets) -> URL:
+    """The database's address with the password in it; one that stands in the address already, stays."""
+    url = make_url(address)
+    if held.database_password and url.host and url.password is None:
+        return url.set(password=held.database_password.get_secret_value())
+    return url
+
+
+def _engine(url: str | URL) -> Engine:
+    if make_url(url).get_backend_name() != "sqlite":
         return create_engine(url, pool_pre_ping=True, hide_parameters=True)
     engine = create_engine(url, connect_args={"timeout": 30}, hide_parameters=True)
 

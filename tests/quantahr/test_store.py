@@ -6,11 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 from sqlalchemy import inspect
 
 from quantahr.errors import StoreError
 from quantahr.messages import Final, Provenance, Question, Source
+from quantahr.settings import Secrets
 from quantahr.store import Escalation, Store
+from quantahr.store.store import with_password
 from quantahr.store.tables import Base
 
 
@@ -211,3 +214,12 @@ def test_a_database_that_cannot_be_opened_is_named_without_its_password() -> Non
         Store("postgresql+psycopg://hr:hunter2@127.0.0.1:1/hr")
     assert "127.0.0.1:1" in str(caught.value)
     assert "hunter2" not in str(caught.value)
+
+
+def test_the_databases_password_comes_from_its_own_secret_and_is_not_shown() -> None:
+    held = Secrets(database_password=SecretStr("from-a-file"))
+    url = with_password("postgresql+psycopg://quantahr@db/quantahr", held)
+    assert url.password == "from-a-file"
+    assert "from-a-file" not in str(url)
+    assert with_password("postgresql+psycopg://quantahr:own@db/quantahr", held).password == "own"
+    assert with_password("sqlite:///state/quantahr.db", held).password is None

@@ -8,6 +8,7 @@ import pytest
 
 from bots import wording
 from bots.conversation import Answer, Conversation, Incoming, SurfaceGoneError
+from bots.roles import Roles
 from quantahr.bus import Asking, Pending
 from quantahr.messages import Failed, Final
 from quantahr.settings import Settings
@@ -212,7 +213,7 @@ async def test_hr_replies_need_the_right_place_or_role(
     assert replied == wording.HR_ONLY
     assert [row.subject for row in store.audited("escalation.refused")] == [asked]
     trusted = settings.model_copy(update={"roles": {"hr": ("console:hanna",)}})
-    conversation.settings = trusted
+    conversation.roles = Roles(trusted)
     replied = await conversation.hr_reply(
         platform="console", user="hanna", escalation=asked, text="Yes", in_hr_channel=False
     )

@@ -18,7 +18,7 @@ IMDS = os.environ["AWS_EC2_METADATA_SERVICE_ENDPOINT"]
 
 def put(key: str, data: bytes) -> None:
     url = f"{os.environ['AWS_ENDPOINT_URL']}/{PLACE}/{key}"
-    headers = {"Authorization": os.environ["SIM_SIGNATURE"]}
+    headers = {"Authorization": os.environ["SIM_SIGNATURE"], "Content-Type": "application/json"}
     urllib.request.urlopen(urllib.request.Request(url, data=data, headers=headers, method="PUT"), timeout=10).read()
 
 

@@ -255,7 +255,7 @@ def test_a_bucket_that_cannot_be_reached_for_a_while_costs_heartbeats_only(scene
 
 
 def test_a_full_zone_sends_the_job_to_the_next(scene: Scene) -> None:
-    refusals = iter([(500, "InsufficientInstanceCapacity")] * 3)
+    refusals = iter([(500, "InsufficientInstanceCapacity")] * 4)  # asked, and three times again
     scene.account.faults.append(lambda _, action: next(refusals, None) if action == "RunInstances" else None)
     scene.drive()
     scene.jobs.confirm(scene.id, ADMIN)

@@ -19,7 +19,7 @@ COMMANDS = ("hr-onboard", "hr-draft", "hr-gaps")
 _COMMAND = re.compile(
     r"^\s*/?(hr-onboard|hr-draft|hr-gaps|(?:/?hr\s+)?onboarding)\b\s*(.*)$", re.IGNORECASE | re.DOTALL
 )
-_PEOPLE = frozenset({"done", "skip", "pause", "resume", "stop", "restart", "details", "steps"})
+_PEOPLE = frozenset({"done", "skip", "pause", "resume", "stop", "restart", "details", "steps", "begin"})
 
 
 class Office:

@@ -71,14 +71,19 @@ class People:
         if not self._is_hr(actor):
             await self._refused(actor)
             return _say(HR_ONLY)
+        if verb == "begin":
+            return await asyncio.to_thread(self._form, {"user": rest})
         if verb == "details":
             joiner = await asyncio.to_thread(self._onboarding.get, rest)
             return self._form(_told(joiner)) if joiner else _say("This journey is no longer there.")
         return await asyncio.to_thread(self._steer, actor, verb, rest)
 
-    async def arrived(self, actor: Actor, email: str = "") -> bool:
-        """Somebody has just got an account. Returns whether that was news."""
-        return await asyncio.to_thread(self._arrived, actor, email)
+    async def arrived(self, actor: Actor, email: str = "", *, certain: bool = True) -> bool:
+        """Somebody has just got an account. Returns whether that was news.
+
+        Unless that is `certain` HR is asked, whatever the journeys say about arrivals.
+        """
+        return await asyncio.to_thread(self._arrived, actor, email, certain)
 
     def left(self, actor: Actor) -> None:
         """Somebody's account is gone: their journey ends."""
@@ -235,7 +240,7 @@ class People:
             return Reply(card(f"*{_who(joiner)}*", rows[:40]))
         return _say("I do not know this button; it belongs to another version of me.")
 
-    def _arrived(self, actor: Actor, email: str) -> bool:
+    def _arrived(self, actor: Actor, email: str, certain: bool) -> bool:
         if not self._settings.people.onboarding.exists():
             return False
         known = self._onboarding.find(actor.platform, actor.tenant, actor.user)
@@ -246,7 +251,7 @@ class People:
         ):
             return True
         journeys = self._journeys()
-        if journeys.arrival == "start":
+        if certain and journeys.arrival == "start":
             today = datetime.datetime.now(datetime.UTC).date()
             joiner, _ = self._onboarding.enrol(
                 platform=actor.platform,
@@ -264,8 +269,8 @@ class People:
             )
             self._tell_hr(actor, text, [("Details", f"details:{joiner.id}"), ("Stop", f"stop:{joiner.id}")])
         else:
-            text = f"{_mention(actor.user, actor.name)} has joined. Begin with: /hr-onboard"
-            self._tell_hr(actor, text, [])
+            text = f"{_mention(actor.user, actor.name)} is new here. Shall an onboarding journey begin?"
+            self._tell_hr(actor, text, [("Begin…", f"begin:{actor.user}")])
         return True
 
     def _tell_hr(self, actor: Actor, text: str, buttons: Sequence[Button]) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from bots import wording
-from bots.teams import activities, cards, retrain
+from bots.teams import activities, cards, office, retrain
 from bots.teams.connector import GoneError, RefusedError, UnavailableError
 from bots.teams.desk import Desk
 from bots.teams.place import Place
@@ -41,6 +41,9 @@ async def press(desk: Desk, place: Place, data: Mapping[str, Any], *, message: s
         case cards.HR_REPLY:
             reply = str(data.get("reply") or "").strip()
             return await _hr_reply(desk, place, str(data.get("escalation", "")), reply, message)
+        case office.BUTTON | office.FORM:
+            text, card = await office.press(desk, place, data) or (wording.PASSAGES_GONE, None)
+            return Outcome(text, card)
         case _:
             return Outcome(await retrain.press(desk, place, data) or wording.PASSAGES_GONE)
 

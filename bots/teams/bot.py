@@ -12,7 +12,7 @@ from botbuilder.schema import Activity, ChannelAccount
 
 from bots import wording
 from bots.conversation import Incoming
-from bots.teams import actions, activities, proactive, retrain
+from bots.teams import actions, activities, office, proactive, retrain
 from bots.teams.desk import Desk
 from bots.teams.place import Place
 from bots.teams.surface import TeamsSurface
@@ -53,6 +53,8 @@ class TeamsBot(ActivityHandler):
         if not place.private and not _mentioned(activity):
             return
         text = plain_text(activity)
+        if await office.message(self._desk, place, activity, text):
+            return
         if not text and _has_files(activity):
             self._say(place, wording.NO_FILES)
             return
@@ -97,8 +99,11 @@ class TeamsBot(ActivityHandler):
 
     async def on_members_added_activity(self, members_added: list[ChannelAccount], turn_context: TurnContext) -> None:
         activity = turn_context.activity
-        if any(member.id == activity.recipient.id for member in members_added):
+        others = [member for member in members_added if member.id != activity.recipient.id]
+        if len(others) < len(members_added):
             await self._welcome(activity)
+        elif not Place.of(activity).private:
+            await office.members_added(self._desk, Place.of(activity), others)
 
     async def on_installation_update_remove(self, turn_context: TurnContext) -> None:
         await self._desk.lost(Place.of(turn_context.activity))
@@ -124,6 +129,10 @@ class TeamsBot(ActivityHandler):
                 return InvokeResponse(status=200, body=await self._pressed(place, activity.value, message))
             case "message/submitAction":
                 await actions.feedback(self._desk, place, message, activity.value)
+                return InvokeResponse(status=200, body={})
+            case "fileConsent/invoke":
+                if isinstance(activity.value, Mapping):
+                    self._desk.later(office.consent(self._desk, activity.value))
                 return InvokeResponse(status=200, body={})
             case _:
                 return InvokeResponse(status=501)

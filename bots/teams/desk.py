@@ -8,6 +8,7 @@ from collections.abc import Coroutine, Mapping
 from typing import Any, Final
 
 from bots.conversation import Conversation
+from bots.office import Office
 from bots.teams.connector import Connector
 from bots.teams.place import Place
 from quantahr.settings import Settings
@@ -39,6 +40,7 @@ class Desk:
         self.connector = connector
         self.pace = pace
         self.stream_seconds = stream_seconds
+        self.office = Office(conversation)
         self.streaming: set[str] = set()
         """Chats with a stream under way: each may have one."""
         self._writing = asyncio.Lock()

@@ -16,6 +16,7 @@ from bots.outbox import Retry, Sent, Undeliverable
 from bots.teams import activities, cards
 from bots.teams.connector import GoneError, RefusedError, UnavailableError
 from bots.teams.desk import Desk
+from bots.teams.people_cards import message_card
 from bots.teams.place import Place
 from quantahr.bus.scripts import OUTBOX
 from quantahr.store import Delivery
@@ -69,7 +70,10 @@ class Deliveries:
         store = self._desk.conversation.store
         if not address.get("service_url"):
             tenant = str(address.get("tenant") or self._desk.settings.teams.tenant_id)
-            known = await asyncio.to_thread(store.reference_of_user, "teams", tenant, str(address.get("user", "")))
+            if conversation := address.get("conversation"):
+                known = await asyncio.to_thread(store.reference, "teams", tenant, str(conversation))
+            else:
+                known = await asyncio.to_thread(store.reference_of_user, "teams", tenant, str(address.get("user", "")))
             return Place.load(known.reference) if known else None
         place = Place.load(address)
         if not place.conversation:
@@ -81,6 +85,8 @@ class Deliveries:
 
 
 def _activity(place: Place, delivery: Delivery) -> Activity:
+    if delivery.kind == "people":
+        return activities.message(place, "", cards=[message_card(delivery.payload)])
     told = {name: str(value or "") for name, value in delivery.payload.items()}
     match delivery.kind:
         case "welcome":

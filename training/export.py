@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quantahr.errors import ModelError
+from quantahr.gguf_header import BASE_KEY
 from training.trainer import Point
 
 _MODULES = {
@@ -47,8 +48,10 @@ def save_adapter(model: Any, folder: Path, *, base_name: str) -> None:
     (folder / "README.md").unlink(missing_ok=True)
 
 
-def export_gguf(adapter: Path, target: Path, *, model_config: Any, name: str) -> None:
+def export_gguf(adapter: Path, target: Path, *, model_config: Any, name: str, base_sha256: str | None = None) -> None:
     """Writes the PEFT adapter in `adapter` as a GGUF LoRA (float16) for the base described by `model_config`.
+
+    `base_sha256`, where the base is a GGUF file, is written into it: a worker refuses it with any other base.
 
     Raises ModelError for an architecture that llama.cpp names otherwise than is known here.
     """
@@ -67,6 +70,8 @@ def export_gguf(adapter: Path, target: Path, *, model_config: Any, name: str) ->
     writer.add_name(name)
     writer.add_string("adapter.type", "lora")
     writer.add_float32("adapter.lora.alpha", float(facts["lora_alpha"]))
+    if base_sha256:
+        writer.add_string(BASE_KEY, base_sha256)
     for key, tensor in sorted(load_file(adapter / "adapter_model.safetensors").items()):
         # base_model.model.model.layers.3.self_attn.q_proj.lora_A.weight
         parts = key.split(".")

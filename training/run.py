@@ -183,13 +183,20 @@ def _export(
     say: Callable[[str], None],
 ) -> None:
     from quantahr.errors import ModelError
+    from quantahr.gguf import PACKAGED_MODEL, file_sha256, packaged_gguf
     from training.export import export_gguf, result_facts, save_adapter, write_curve
 
     folder.mkdir(parents=True, exist_ok=True)
     save_adapter(base.model, folder / "adapter", base_name=config.model.base_llm_model)
     try:
         name = f"{config.model.name}-{facts['run_id']}"
-        export_gguf(folder / "adapter", folder / "adapter.gguf", model_config=base.model.config, name=name)
+        export_gguf(
+            folder / "adapter",
+            folder / "adapter.gguf",
+            model_config=base.model.config,
+            name=name,
+            base_sha256=file_sha256(packaged_gguf()) if config.model.base_llm_model == PACKAGED_MODEL else None,
+        )
     except ModelError as error:
         say(str(error))
     settings = config.model_dump(mode="json", exclude_none=True)

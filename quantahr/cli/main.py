@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.markup import escape
 from typer.core import TyperGroup
 
-from quantahr.cli import models
+from quantahr.cli import infra, models
 from quantahr.cli.evaluate import evaluate
 from quantahr.errors import QuantaHRError
 from quantahr.settings import Settings, load_settings
@@ -52,6 +52,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(models.app, name="models")
+app.add_typer(infra.app, name="infra")
 app.command("eval")(evaluate)
 out = Console()
 errors = Console(stderr=True)
@@ -73,7 +74,13 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except ModuleNotFoundError as error:
-        extra = {"docx": "worker", "xllamacpp": "worker", "onnxruntime": "worker", "aiohttp": "console"}
+        extra = {
+            "docx": "worker",
+            "xllamacpp": "worker",
+            "onnxruntime": "worker",
+            "aiohttp": "console",
+            "boto3": "training",
+        }
         named = extra.get((error.name or "").partition(".")[0], "worker,bots")
         _sorry(f"This command needs {error.name}, which is not installed. Type: pip install 'quantahr[{named}]'")
     except Exception as error:

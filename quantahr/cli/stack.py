@@ -27,6 +27,8 @@ from quantahr.settings import Settings
 
 STOP_SECONDS = 12.0
 JOIN_SECONDS = 20.0
+READY_SECONDS = 900.0
+"""A first start computes a vector for every sentence of the documents: half a minute of one core for a small handbook."""
 
 # Reads process ids, one a line. The end of input without `done` before it means that our owner died.
 _WATCHER = """
@@ -108,7 +110,7 @@ class Stack:
         """True if everything was running already and belongs to another process."""
         return self._redis is None
 
-    def wait_for_worker(self, seconds: float = 180.0) -> None:
+    def wait_for_worker(self, seconds: float = READY_SECONDS) -> None:
         """Wait until a worker holds the model and the index. Raises QuantaHRError with the end of its log."""
         deadline = time.monotonic() + seconds
         with redis.Redis.from_url(self.url) as client:

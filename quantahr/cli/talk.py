@@ -18,6 +18,8 @@ from quantahr.errors import QuantaHRError, SettingsError
 from quantahr.settings import Settings, load_secrets
 from quantahr.store import Store
 
+PREPARING = "Loading the model and reading the HR documents (the first time takes longer)…"
+
 
 def ask(settings: Settings, question: str, console: Console) -> bool:
     """Ask one question of the workers that run. Returns False if it ended in an apology."""
@@ -32,7 +34,8 @@ def up(settings: Settings, console: Console, *, question: str | None, browser: b
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     if question is not None:
         with Stack(settings) as stack:
-            stack.wait_for_worker()
+            with Console(stderr=True).status(PREPARING):
+                stack.wait_for_worker()
             return asyncio.run(_ask(_at(settings, stack), question, console))
     with contextlib.suppress(KeyboardInterrupt):
         with Stack(settings) as stack:
@@ -40,7 +43,7 @@ def up(settings: Settings, console: Console, *, question: str | None, browser: b
                 console.print("[dim]A demo is running on this folder already; this is a second way into it.[/]")
             else:
                 check_port(settings)
-            with console.status("Loading the model and reading the HR documents…"):
+            with console.status(PREPARING):
                 stack.wait_for_worker()
             asyncio.run(_talk(_at(settings, stack), console, browser=browser, page=not stack.joined))
         console.print("[dim]Stopped.[/]")

@@ -211,6 +211,8 @@ class EmbeddingCache:
 
     KEEP = 200_000
     """Rows; the oldest go when there are more."""
+    PART = 256
+    """How many new vectors are computed before they are written."""
 
     def __init__(self, path: Path) -> None:
         self._lock = threading.Lock()
@@ -226,11 +228,13 @@ class EmbeddingCache:
         keys = [hashlib.sha256(f"{embedder.name}\0{text}".encode()).digest()[:16] for text in texts]
         found = self._read(keys)
         missing = list({key: text for key, text in zip(keys, texts, strict=True) if key not in found}.items())
-        if missing:
-            fresh = embedder.embed([text for _, text in missing])
-            kept = fresh.astype(np.float16)
-            self._write([(key, row.tobytes()) for (key, _), row in zip(missing, kept, strict=True)])
-            found.update((key, row) for (key, _), row in zip(missing, kept, strict=True))
+        # Like lengths together, so that little is padding; part by part, so that a start that was cut off goes on.
+        missing.sort(key=lambda entry: len(entry[1]))
+        for at in range(0, len(missing), self.PART):
+            part = missing[at : at + self.PART]
+            kept = embedder.embed([text for _, text in part]).astype(np.float16)
+            self._write([(key, row.tobytes()) for (key, _), row in zip(part, kept, strict=True)])
+            found.update((key, row) for (key, _), row in zip(part, kept, strict=True))
         return np.stack([found[key] for key in keys]).astype(np.float32) if keys else np.empty((0, 0), np.float32)
 
     def close(self) -> None:

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.markup import escape
 from typer.core import TyperGroup
 
-from quantahr.cli import infra, models
+from quantahr.cli import infra, models, onboard, privacy
 from quantahr.cli.evaluate import evaluate
 from quantahr.errors import QuantaHRError
 from quantahr.settings import Settings, load_settings
@@ -52,6 +52,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(models.app, name="models")
+app.add_typer(onboard.app, name="onboard")
+app.add_typer(privacy.app, name="privacy")
 app.add_typer(infra.app, name="infra")
 app.command("eval")(evaluate)
 out = Console()
@@ -185,6 +187,14 @@ def jobs(config: Config = None) -> None:
     from training.app import run_jobs
 
     run_jobs(load_settings(config))
+
+
+@app.command()
+def beat(config: Config = None) -> None:
+    """Tick: onboarding, the weekly digest, daily retention. One is enough; more do no harm."""
+    from worker.beat import run_beat
+
+    run_beat(load_settings(config))
 
 
 @app.command()

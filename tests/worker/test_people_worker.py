@@ -13,6 +13,7 @@ from quantahr.people.drafts import MARK
 from quantahr.people.joiner import Joiner
 from quantahr.people.journeys import load_journeys
 from quantahr.people.loop import FEWEST, Gap, Loop
+from quantahr.people.names import without_names
 from quantahr.people.onboarding import Onboarding
 from quantahr.people.versions import Versions
 from quantahr.policies import load_folder
@@ -24,7 +25,7 @@ from tests.worker.test_pipeline import ScriptedEngine
 from worker.answering.pipeline import Request
 from worker.people.drafting import draft
 from worker.people.early import EarlyAnswerer
-from worker.people.gaps import Unanswered, find_gaps, unanswered, without_names
+from worker.people.gaps import Unanswered, find_gaps, unanswered
 from worker.people.onboarding import send_due
 from worker.people.personal import Personal
 from worker.people.phrasing import phrase_with, quote_only

@@ -5,7 +5,6 @@ others. Names, addresses and numbers are taken out of what is shown. The draft i
 """
 
 import hashlib
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -14,6 +13,7 @@ import numpy as np
 from sqlalchemy import or_, select
 
 from quantahr.people.loop import DAY, DAYS, FEWEST, Gap
+from quantahr.people.names import without_names
 from quantahr.retrieval import Embedder, Index
 from quantahr.retrieval.embedder import Vectors
 from quantahr.store import Store
@@ -23,10 +23,6 @@ ALIKE: Final = 0.68
 VARIANTS: Final = 8
 MOST: Final = 5000
 """Questions looked at, the newest."""
-_PRIVATE: Final = re.compile(
-    r"[\w.+-]+@[\w-]+\.[\w.-]+|@\w[\w.-]*|https?://\S+|\+?\d[\d\s()/-]{6,}\d|"
-    r"(?<=[a-z,;:]\s)(?!I\b|HR\b)[A-Z][a-zà-ÿ]+(?:\s+[A-Z][a-zà-ÿ]+)*"
-)
 TO_WRITE: Final = "[Nothing in the documents answers this. Write the answer here.]"
 
 
@@ -90,11 +86,6 @@ def clusters(vectors: Vectors, alike: float = ALIKE) -> list[list[int]]:
             groups.append([at])
             sums.append(vector.copy())
     return groups
-
-
-def without_names(text: str) -> str:
-    """A question with what may point to a person taken out."""
-    return " ".join(_PRIVATE.sub("…", text).split())[:300]
 
 
 def _gap(texts: Sequence[str], people: int, asked: int, index: Index) -> Gap:

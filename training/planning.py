@@ -16,9 +16,10 @@ from pydantic import BaseModel, ConfigDict
 
 from quantahr.errors import QuantaHRError
 from quantahr.gguf import file_sha256
+from quantahr.infra import load_infra
 from quantahr.retrain import Options, Plan
 from training.config import QloraConfig, dataset_files, load_config
-from training.launch.contract import LaunchError, RefusedError
+from training.launch.contract import LaunchError, RefusedError, UnreachableError
 
 _PLAN_SECONDS: Final = 900
 _START_MINUTES: Final = 8.0
@@ -53,6 +54,9 @@ def plan_in_a_process(request: Request, *, seconds: float = _PLAN_SECONDS) -> Pl
         raise RefusedError(
             "plan", "Planning took too long.", "Train fewer documents, or use a faster machine."
         ) from None
+    if done.returncode < 0:
+        # Ended by a signal, as when everything is being stopped: that says nothing about the plan.
+        raise UnreachableError("plan", "Planning was interrupted.", "I start it again.")
     try:
         answer = json.loads(done.stdout.strip().splitlines()[-1])
         if "plan" in answer:
@@ -70,6 +74,8 @@ def make(request: Request) -> Plan:
     from training.run import make_plan
 
     options = request.options
+    if options.platform == "aws":
+        load_infra()  # said now, before anybody confirms
     config = for_options(load_config(request.config, root=request.root), options)
     laid_out = make_plan(config, state_dir=request.state_dir, root=request.root)
     guess = estimate(laid_out, state_dir=request.state_dir)

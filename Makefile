@@ -4,7 +4,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format clean pins eval bench-swap
+.PHONY: help demo test lint format clean pins bench eval bench-swap
 
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -39,6 +39,9 @@ eval: $(VENV)/.test ## How good the answers are on a handbook that nothing was t
 
 bench-swap: $(VENV)/.test ## Swap the model 100 times under 8 clients, and say what they noticed (half an hour).
 	@$(BIN)/python -m benchmarks.swap
+
+bench: $(VENV)/.test ## Measure speed and memory of the whole path, beside what one would use instead.
+	@$(BIN)/python benchmarks/path.py
 
 clean: ## Remove what was installed and what the demo keeps (its database, models and logs).
 	rm -rf $(VENV) $(STATE) .mypy_cache .ruff_cache .pytest_cache .coverage htmlcov quantahr.egg-info

@@ -28,7 +28,7 @@ from quantahr.settings import Settings
 STOP_SECONDS = 12.0
 JOIN_SECONDS = 20.0
 READY_SECONDS = 900.0
-"""A first start computes a vector for every sentence of the documents: half a minute of one core for a small handbook."""
+"""A first start computes a vector for every sentence of the documents: half a minute of a core for a small handbook."""
 
 # Reads process ids, one a line. The end of input without `done` before it means that our owner died.
 _WATCHER = """

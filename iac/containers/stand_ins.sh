@@ -1,0 +1,62 @@
+#!/bin/sh
+# Makes stand-ins for the images that docker-compose.yml starts from, out of Debian's packages, where no registry can
+# be reached: python:3.11-slim, redis:7, postgres:17 (with Debian's PostgreSQL). For `make compose-test`; needs root,
+# podman and mmdebstrap. An image that is there already is left alone.
+set -eu
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+have() { podman image exists "$1"; }
+
+if ! have docker.io/library/python:3.11-slim; then
+    # Like the slim images: without documentation, translations and perl's library.
+    mmdebstrap --variant=minbase --include=python3,python3-venv,ca-certificates bookworm "$work/full.tar"
+    mkdir "$work/root"
+    tar -C "$work/root" -xf "$work/full.tar"
+    for path in var/lib/apt/lists var/cache/apt usr/share/doc usr/share/man usr/share/info usr/share/locale \
+        usr/share/perl usr/share/perl5; do
+        rm -rf "$work/root/$path"
+    done
+    ln -sf python3 "$work/root/usr/bin/python"
+    tar -C "$work/root" -cf "$work/slim.tar" .
+    podman import -c 'CMD ["python"]' "$work/slim.tar" docker.io/library/python:3.11-slim
+fi
+
+if ! have docker.io/library/redis:7; then
+    podman build --network host -t docker.io/library/redis:7 - <<'BUILD'
+FROM docker.io/library/python:3.11-slim
+RUN groupadd --gid 999 redis && useradd --uid 999 --gid 999 redis \
+    && mkdir -p /var/lib/apt/lists/partial /var/cache/apt/archives/partial \
+    && apt-get update -q && apt-get install -q -y --no-install-recommends redis-server redis-tools \
+    && mkdir -p /data && chown redis:redis /data
+VOLUME /data
+WORKDIR /data
+CMD ["redis-server"]
+BUILD
+fi
+
+if ! have docker.io/library/postgres:17; then
+    podman build --network host -t docker.io/library/postgres:17 - <<'BUILD'
+FROM docker.io/library/python:3.11-slim
+RUN groupadd --gid 999 postgres && useradd --uid 999 --gid 999 --home-dir /var/lib/postgresql postgres \
+    && mkdir -p /var/lib/apt/lists/partial /var/cache/apt/archives/partial /etc/postgresql-common \
+    && printf 'create_main_cluster = false\n' > /etc/postgresql-common/createcluster.conf \
+    && apt-get update -q && apt-get install -q -y --no-install-recommends postgresql \
+    && ln -sf /usr/lib/postgresql/*/bin/* /usr/local/bin/ \
+    && mkdir -p /var/lib/postgresql/data && chown -R 999:999 /var/lib/postgresql /var/run/postgresql
+ENV PGDATA=/var/lib/postgresql/data
+# What the official image's entrypoint does for this project.
+RUN printf '%s\n' '#!/bin/sh' 'set -eu' \
+    'if [ ! -s "$PGDATA/PG_VERSION" ]; then' \
+    '  initdb -U "$POSTGRES_USER" --pwfile="$POSTGRES_PASSWORD_FILE" --auth=scram-sha-256 -D "$PGDATA"' \
+    '  echo "host all all all scram-sha-256" >> "$PGDATA/pg_hba.conf"' \
+    '  pg_ctl -D "$PGDATA" -o "-c listen_addresses= -c unix_socket_directories=/tmp" -w start' \
+    '  PGPASSWORD=$(cat "$POSTGRES_PASSWORD_FILE") psql -h /tmp -U "$POSTGRES_USER" -d postgres -c "CREATE DATABASE $POSTGRES_USER"' \
+    '  pg_ctl -D "$PGDATA" -m fast -w stop' \
+    'fi' \
+    'exec "$@" -c "listen_addresses=*"' > /usr/local/bin/docker-entrypoint.sh && chmod 755 /usr/local/bin/docker-entrypoint.sh
+VOLUME /var/lib/postgresql/data
+EXPOSE 5432
+CMD ["postgres"]
+BUILD
+fi

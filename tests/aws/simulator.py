@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 import urllib.parse
+import urllib.request
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,8 @@ class Account:
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
         threading.Thread(target=self._watch, daemon=True).start()
+        # moto's state belongs to the process: an account that an earlier test left is emptied.
+        urllib.request.urlopen(urllib.request.Request(f"{self.url}/moto-api/reset", method="POST"), timeout=30)
         self.infra = self._found()
         return self
 
@@ -108,11 +111,6 @@ class Account:
             box.kill()
         for undo in self._undo:
             undo()
-        with contextlib.suppress(Exception):
-            self.client("sts")
-            import urllib.request
-
-            urllib.request.urlopen(urllib.request.Request(f"{self.url}/moto-api/reset", method="POST"), timeout=5)
         self._server.shutdown()
         self._server.server_close()
 

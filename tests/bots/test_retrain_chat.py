@@ -175,7 +175,8 @@ class Driver:
         self.jobs = Jobs(store)
 
     async def job(self) -> Job:
-        return (await until(self.jobs.active))[0]
+        found: tuple[Job, object] = await until(self.jobs.active)
+        return found[0]
 
     async def make(self, **changes: Any) -> None:
         job = await self.job()

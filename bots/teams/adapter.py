@@ -41,6 +41,7 @@ from msrest.pipeline.async_abc import AsyncHTTPSender
 from msrest.pipeline.universal import RawDeserializer
 from msrest.universal_http import HTTPClientResponse
 
+from bots.teams.groups import GRAPH
 from quantahr.errors import QuantaHRError
 from quantahr.settings import Teams
 
@@ -75,6 +76,7 @@ class TeamsAdapter(CloudAdapter):
     def __init__(self, settings: Teams, password: str | None) -> None:
         self._http = _Http()
         self.tokens = Tokens(settings, password, self._http)
+        self.graph = Tokens(settings, password, self._http, GRAPH)
         self._clients: dict[str, ConnectorClient] = {}
         self._turns: set[asyncio.Task[Any]] = set()
         self._allowed = ServiceUrls(settings)
@@ -302,7 +304,7 @@ class SigningKeys:
 class Tokens:
     """The bot's own token: one request per hour, whatever the traffic."""
 
-    def __init__(self, settings: Teams, password: str | None, http: "_Http") -> None:
+    def __init__(self, settings: Teams, password: str | None, http: "_Http", resource: str | None = None) -> None:
         self._settings = settings
         self._password = password
         self._http = http
@@ -311,7 +313,7 @@ class Tokens:
         self._renewing: asyncio.Task[None] | None = None
         government = ".azure.us" in (settings.openid_url or "")
         cloud = GovernmentConstants if government else AuthenticationConstants
-        self._resource = cloud.TO_CHANNEL_FROM_BOT_OAUTH_SCOPE
+        self._resource = resource or cloud.TO_CHANNEL_FROM_BOT_OAUTH_SCOPE
         login = (settings.login_url or cloud.TO_CHANNEL_FROM_BOT_LOGIN_URL_PREFIX).rstrip("/")
         tenant = settings.tenant_id if settings.app_type == "SingleTenant" else cloud.DEFAULT_CHANNEL_AUTH_TENANT
         self._url = f"{login}/{tenant}/oauth2/v2.0/token"

@@ -16,6 +16,7 @@ from bots.teams.adapter import TeamsAdapter
 from bots.teams.bot import TeamsBot
 from bots.teams.connector import Connector
 from bots.teams.desk import PACE_SECONDS, STREAM_SECONDS, Desk
+from bots.teams.groups import Groups
 from bots.teams.place import Place
 from bots.teams.proactive import Deliveries
 from bots.teams.retrain import board
@@ -69,6 +70,7 @@ async def serve(
         asyncio.create_task(adapter.warm()),
         asyncio.create_task(outbox.run()),
         asyncio.create_task(conversation.watch("teams", surface_at)),
+        asyncio.create_task(conversation.roles.follow("teams", Groups(adapter.graph.get).members)),
         asyncio.create_task(board(desk).run()),
     ]
     try:

@@ -151,9 +151,11 @@ def main() -> None:
         _live()
     finally:
         if sys.exc_info()[0]:
-            for service in ("keys", "postgres", "worker", "bots"):
-                for one in run("podman", "ps", "-aq", "--filter", f"label=io.podman.compose.service={service}").split():
-                    print(f"--- {service}\n{run('podman', 'logs', '--tail', '15', one, check=False)}", file=sys.stderr)
+            for service in SERVICES:
+                label = f"label=io.podman.compose.service={service}"
+                for one in run("podman", "ps", "-aq", "--filter", label).split():
+                    print(f"--- {service}", file=sys.stderr, flush=True)
+                    subprocess.run(["podman", "logs", "--tail", "12", one], stdout=sys.stderr, check=False)
         run(*COMPOSE, "down", "-v", "-t", "10", check=False)
 
 

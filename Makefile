@@ -4,7 +4,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format clean pins bench eval bench-swap
+.PHONY: help demo test lint format aws-test clean pins bench eval bench-swap
 
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -32,6 +32,9 @@ lint: $(VENV)/.test ## Check style and types.
 
 format: $(VENV)/.test ## Format the code, and mend what ruff can mend by itself.
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
+
+aws-test: $(VENV)/.test ## Run retrain jobs on a simulated AWS, and `quantahr jobs` as a process (ten minutes).
+	@$(BIN)/pytest -m aws tests -q --durations=0
 
 SECOND := tests/companies/kahawai_ferries
 eval: $(VENV)/.test ## How good the answers are on a handbook that nothing was trained on, beside quoting alone.

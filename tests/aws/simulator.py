@@ -191,8 +191,8 @@ class Account:
                     account.boxes[identifier].kill()
             return terminate(backend, instance_ids)
 
-        InstanceBackend.run_instances = run_instances  # type: ignore[method-assign,assignment]
-        InstanceBackend.terminate_instances = terminate_instances  # type: ignore[method-assign]
+        setattr(InstanceBackend, "run_instances", run_instances)  # noqa: B010
+        setattr(InstanceBackend, "terminate_instances", terminate_instances)  # noqa: B010
         self._undo = [
             lambda: setattr(InstanceBackend, "run_instances", run),
             lambda: setattr(InstanceBackend, "terminate_instances", terminate),

@@ -23,7 +23,7 @@ from training.launch.aws import ACTIVE, AwsLauncher
 from training.launch.bundle import bootstrap_file
 from training.retrain import Tools, advance, reap
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.aws]
 
 ADMIN = "slack:UADMIN"
 SECONDS = 150

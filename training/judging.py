@@ -17,6 +17,7 @@ from typing import Final
 
 from quantahr.errors import QuantaHRError
 from quantahr.retrain import Gate, Job
+from quantahr.settings import Settings
 from training.launch.contract import RefusedError
 
 TRIES: Final = 3
@@ -80,7 +81,8 @@ def judge(candidate: Path, folder: Path) -> Gate:
 
     settings = load_settings()
     registry = Registry.open(settings)
-    questions = gather(sorted(gate.GOLDEN.glob("*.jsonl")), settings.policies_dir, derived=True)
+    files = [*sorted(gate.GOLDEN.glob("*.jsonl")), *_approved(settings, folder)]
+    questions = gather(files, settings.policies_dir, derived=True)
     evaluation = gate.evaluate(
         gate.candidate(settings, registry, str(candidate)),
         questions,
@@ -97,6 +99,24 @@ def judge(candidate: Path, folder: Path) -> Gate:
         rows=tuple((label, old, new) for label, new, old, *_ in table_rows(evaluation)),
         metrics=evaluation.metrics,
     )
+
+
+def _approved(settings: Settings, folder: Path) -> list[Path]:
+    """The golden questions that HR's approvals added, as a file of this job."""
+    from quantahr.people.loop import Loop
+    from quantahr.store import Store
+
+    store = Store.open(settings)
+    try:
+        rows = Loop(store).golden()
+    finally:
+        store.close()
+    if not rows:
+        return []
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "approved.jsonl"
+    file.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    return [file]
 
 
 def _held(home: Path) -> bool:

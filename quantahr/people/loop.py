@@ -5,6 +5,7 @@ approved answer is tied to the sections it rests on; when one of them changes it
 """
 
 import hashlib
+import re
 import secrets
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ DAYS = 30
 EXPIRES_DAYS = 180
 """A standard answer that rests on no section is looked at again after this."""
 DAY = 86_400.0
+_FACT = re.compile(r"\d[\d.,]*\d(?:\s?%|\s[a-z]+)?|\d(?:\s?%|\s[a-z]+)?")
 REACHABLE = frozenset({"slack", "teams"})
 
 
@@ -172,13 +174,22 @@ class Loop:
             ]  # fmt: skip
 
     def golden(self) -> list[dict[str, Any]]:
-        """The golden questions of approved answers, in the form of data/golden/golden.jsonl."""
+        """The golden questions of approved answers, in the form of data/golden/golden.jsonl.
+
+        Only of answers that rest on sections: a model is judged by what the documents can tell it.
+        """
         query = select(GoldenRow).join(StandardAnswerRow).where(StandardAnswerRow.retired_at.is_(None))
+        found = []
         with self._store.session() as session:
-            return [
-                {"id": row.id, "question": row.question, "kind": "answerable", "expect": [[row.answer]], "sources": []}
-                for row in session.scalars(query.order_by(GoldenRow.id))
-            ]
+            known = session.execute(select(SectionVersionRow.section, SectionVersionRow.heading))
+            headings = {section: heading for section, heading in known}  # noqa: C416 - rows are not pairs to dict()
+            for row in session.scalars(query.order_by(GoldenRow.id)):
+                sources = [headings[section] for section in row.sections if section in headings]
+                if sources:
+                    expect = [[fact.strip()] for fact in _FACT.findall(row.answer)[:3]]
+                    told = {"id": row.id, "question": row.question, "kind": "answerable"}
+                    found.append({**told, "expect": expect, "sources": sources})
+        return found
 
     # Corrections
 

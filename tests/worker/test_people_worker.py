@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from quantahr.grading import read_golden
 from quantahr.messages import Final, Question
 from quantahr.people.countries import Places
 from quantahr.people.drafts import MARK
@@ -260,8 +261,26 @@ def test_a_standard_answer_comes_first_and_is_cited_as_such(answer, store: Store
         assert final.sources[0].document == "Standard answer by HR"
         assert engine.prompts == []
     assert "Fridays" not in answer("How many days of annual leave do I get?")[0].text
-    golden = Loop(store).golden()
-    assert {row["question"] for row in golden} == {"May I bring my dog to the office?", "Is there a dog policy?"}
+    assert Loop(store).golden() == [], "no document could tell a model about dogs"
+
+
+def test_an_approved_answer_adds_golden_questions_that_the_gate_reads(
+    store: Store,
+    index,
+    summaries: Summaries,
+    tmp_path: Path,  # type: ignore[no-untyped-def]
+) -> None:
+    section = next(one for one in index().sections if one.heading_path[-1] == "Bereavement")
+    approve(store, "How long may I stay away when my gran died?", "5 paid days. Tell your manager.", (section.id,))
+    file = tmp_path / "approved.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in Loop(store).golden()), encoding="utf-8")
+    first, second = read_golden(file)
+    assert {first.question, second.question} == {
+        "How long may I stay away when my gran died?",
+        "Is there a dog policy?",
+    }
+    assert first.expect == (("5 paid",),)
+    assert first.sources == ("Leave > Bereavement",)
 
 
 def test_a_standard_answer_is_silent_when_its_policy_has_changed_or_is_not_for_the_asker(

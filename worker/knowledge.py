@@ -68,9 +68,7 @@ class Knowledge:
 
     def _first(self) -> None:
         try:
-            self._disclosure = Disclosure(
-                self._embedder.embed, remembering=lambda texts: self._cache.embed(self._embedder, texts)
-            )
+            self._disclosure = Disclosure(self._embedder)
             self._changed(self._follower.start())
         except Exception as error:
             self._fail(error)

@@ -1,59 +1,112 @@
-"""What a disclosure sounds like: a small classifier over sentence embeddings, beside the guard's patterns.
+"""What a disclosure sounds like: a small classifier beside the guard's patterns.
 
-Patterns catch the words somebody thought of; this catches what means the same. It is fitted when it is loaded, on the
-examples in guard_examples.yaml, in closed form (ridge regression), so it fits whatever embedding model is configured
-and an administrator can teach it by adding a line.
+Patterns catch the words somebody thought of; this catches what means the same. A message is seen twice: as the vector
+of its meaning and as its words, word pairs and parts of words, which survive bad typing. The weights of one softmax
+over the topics are fitted by benchmarks/sensitive_fit.py and ship as disclosure.npz; the vectors' part belongs to one
+embedding model, and with any other the words alone are asked.
 """
 
-from collections.abc import Callable, Sequence
+import functools
+import re
+import zlib
+from collections.abc import Iterator
 from importlib import resources
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
-Vectors = NDArray[np.float32]
-Embed = Callable[[Sequence[str]], Vectors]
+from quantahr.retrieval import Embedder
+
+Features = NDArray[np.float32]
 
 ORDINARY = "ordinary"
-_RIDGE = 1.0
-_THRESHOLD = 0.6
-"""Measured: an ordinary question almost never scores this high, and what the patterns miss mostly does."""
+DIMENSION = 4096
+CERTAIN = 0.45
+"""From this probability on a message is a disclosure whatever the patterns say."""
+UNLIKELY = 0.1
+"""Below this a pattern that matched is taken for a word in harmless use."""
+_PART = 0.8
+"""One sentence of a longer message has to be surer, for it is judged without the others."""
+_LONG = 20
+_MEANING = 3.0
+_WORDS = 2.0
+_PARTS_OF_WORDS = 0.7
+
+
+@functools.cache
+def _weights() -> dict[str, NDArray[np.float32]]:
+    with (
+        resources.as_file(resources.files("worker.answering").joinpath("disclosure.npz")) as file,
+        np.load(file) as arrays,
+    ):
+        return {
+            name: array if (array := arrays[name]).dtype.kind == "U" else array.astype(np.float32) for name in arrays
+        }
 
 
 class Disclosure:
-    """Tells the topic of a disclosure by its meaning."""
+    """Tells the topic of a disclosure by its meaning. Remembers no message."""
 
-    def __init__(self, embed: Embed, *, remembering: Embed | None = None) -> None:
-        """Embeds the examples; about a second, unless `remembering` has them. Messages are never remembered."""
-        raw: dict[str, list[str]] = yaml.safe_load(
-            resources.files("worker.answering").joinpath("guard_examples.yaml").read_text(encoding="utf-8")
-        )
-        self._embed = embed
-        self._topics = [topic for topic in raw if topic != ORDINARY]
-        texts = [text.lower() for examples in raw.values() for text in examples]
-        topics = [topic for topic, examples in raw.items() for _ in examples]
-        vectors = _with_bias((remembering or embed)(texts))
-        targets = np.array([[1.0 if topic == own else -1.0 for own in self._topics] for topic in topics])
-        sensitive = np.array([-1.0 if topic == ORDINARY else 1.0 for topic in topics])
-        targets = np.column_stack([sensitive, targets])
-        # Both sides weigh the same, however many examples each has.
-        weight = np.where(sensitive > 0, 0.5 / (sensitive > 0).sum(), 0.5 / (sensitive < 0).sum()) * len(texts)
-        weighted = vectors * weight[:, None]
-        penalty = _RIDGE * np.eye(vectors.shape[1])
-        penalty[-1, -1] = 0.0
-        self._weights = np.linalg.solve(weighted.T @ vectors + penalty, weighted.T @ targets)
+    def __init__(self, embedder: Embedder) -> None:
+        """Loads the weights, in some milliseconds."""
+        found = _weights()
+        self._embedder = embedder if str(found["embedder"]) == embedder.name else None
+        kind = "both" if self._embedder else "words"
+        self._matrix, self._bias = found[f"{kind}_matrix"], found[f"{kind}_bias"]
+        self._topics = [str(topic) for topic in found["topics"]]
 
-    def score(self, text: str) -> tuple[float, str]:
-        """How much a message sounds like a disclosure (above 0 it is likelier than not), and the likeliest topic."""
-        values = (_with_bias(self._embed([text.lower()])) @ self._weights)[0]
-        return float(values[0]), self._topics[int(np.argmax(values[1:]))]
-
-    def topic(self, text: str) -> str:
-        """The topic of a disclosure, or an empty string."""
-        value, topic = self.score(text)
-        return topic if value > _THRESHOLD else ""
+    def score(self, plain: str) -> tuple[float, str]:
+        """The probability that a message (normalised) is a disclosure, 0 to 1, and its likeliest topic."""
+        pieces = [plain, *_sentences(plain)]
+        features = words(pieces)
+        if self._embedder:
+            features = combined(self._embedder.embed(pieces), features)
+        values = features @ self._matrix + self._bias
+        values = np.exp(values - values.max(axis=1, keepdims=True))
+        shares = values / values.sum(axis=1, keepdims=True)
+        sure = 1.0 - shares[:, self._topics.index(ORDINARY)]
+        best = 1 + int(np.argmax(sure[1:])) if len(pieces) > 1 else 0
+        chosen = best if sure[best] > _PART and sure[best] > sure[0] else 0
+        order = np.argsort(-shares[chosen])
+        topic = next(self._topics[number] for number in order if self._topics[number] != ORDINARY)
+        return float(sure[chosen]), topic
 
 
-def _with_bias(vectors: Vectors) -> NDArray[np.float64]:
-    return np.column_stack([vectors.astype(np.float64), np.ones(len(vectors))])
+def combined(vectors: Features, counted: Features) -> Features:
+    """The features of both views: [messages, dimension of the vectors + DIMENSION]."""
+    joined: Features = np.hstack([vectors * _MEANING, counted]).astype(np.float32)
+    return joined
+
+
+def words(texts: list[str]) -> Features:
+    """Hashed words, word pairs and triples, and parts of words: float32 of shape [texts, DIMENSION]."""
+    rows = np.zeros((len(texts), DIMENSION), np.float32)
+    for row, text in zip(rows, texts, strict=True):
+        tokens = re.findall(r"[a-z']+|\d+", text)
+        for grams, weight in ((set(_runs(tokens)), 1.0), (set(_parts(tokens)), _PARTS_OF_WORDS)):
+            for gram in grams:
+                row[zlib.crc32(gram.encode()) % DIMENSION] += weight * _WORDS / len(grams) ** 0.5
+    return rows
+
+
+def _runs(tokens: list[str]) -> Iterator[str]:
+    for length in (1, 2, 3):
+        for start in range(len(tokens) - length + 1):
+            yield " ".join(tokens[start : start + length])
+
+
+def _parts(tokens: list[str]) -> Iterator[str]:
+    for token in tokens:
+        edged = f"<{token}>"
+        for length in (3, 4, 5):
+            for start in range(len(edged) - length + 1):
+                yield "#" + edged[start : start + length]
+
+
+def _sentences(plain: str) -> list[str]:
+    """The sentences of a long message; nothing for a short one."""
+    if len(plain.split()) <= _LONG:
+        return []
+    pieces = [piece.strip() for piece in re.split(r"(?<=[.!?;])\s+", plain)]
+    kept = [piece for piece in pieces if len(piece.split()) >= 4]
+    return kept[:8] if len(kept) > 1 else []

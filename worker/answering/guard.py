@@ -18,10 +18,12 @@ import yaml
 
 from quantahr.messages import Contact
 from worker.answering import language, replies
-from worker.answering.disclosure import Disclosure
+from worker.answering.disclosure import CERTAIN, UNLIKELY, Disclosure
 
 MAX_CHARACTERS = 4000
 """Longer messages are not questions; the reply asks for a shorter one."""
+
+_ALWAYS = frozenset({"self_harm"})
 
 Kind = Literal["ask", "sensitive", "refused", "smalltalk", "invalid"]
 
@@ -100,7 +102,7 @@ def check(text: str, contacts: ContactsLike, disclosure: Disclosure | None = Non
         return Judgement("invalid", "length", replies.too_long(MAX_CHARACTERS))
     if not re.search(r"\w", plain):
         return Judgement("invalid", "empty", replies.no_words(has_characters=bool(text.strip())))
-    if topic := sensitive_topic(plain):
+    if topic := sensitive_topic(plain, disclosure):
         return _sensitive(topic, contacts)
     if is_injection(plain, text):
         return Judgement("refused", "injection", replies.refused(contacts.hr), contacts.hr)
@@ -109,8 +111,6 @@ def check(text: str, contacts: ContactsLike, disclosure: Disclosure | None = Non
             return Judgement("smalltalk", name, replies.small_talk(name, contacts.hr))
     if not re.search(r"[^\W\d_]{2}", plain):
         return Judgement("invalid", "words", replies.no_words(has_characters=True))
-    if disclosure and (topic := sensitive_topic(plain, disclosure)):
-        return _sensitive(topic, contacts)
     if (spoken := language.detect(text)) != "en":
         return Judgement("invalid", "language", replies.other_language(spoken, contacts.hr))
     return Judgement("ask", pointer=_pointer(plain, contacts))
@@ -131,7 +131,21 @@ def normalise(text: str) -> str:
 
 
 def sensitive_topic(plain: str, disclosure: Disclosure | None = None) -> str:
-    """The topic of a disclosure, or an empty string. `plain` is normalised."""
+    """The topic of a disclosure, or an empty string. `plain` is normalised.
+
+    Danger to life is never overruled; else a word in harmless use is told by the message's meaning.
+    """
+    named = _named_topic(plain)
+    if disclosure is None or named in _ALWAYS or _is_small_talk(plain):
+        return named
+    sure, meant = disclosure.score(plain)
+    if sure >= CERTAIN:
+        return named or meant
+    return named if sure >= UNLIKELY else ""
+
+
+def _named_topic(plain: str) -> str:
+    """The topic whose words stand in the message."""
     found = rules()
     if found.about_words.search(plain) and not found.persons.search(plain):
         return ""
@@ -139,7 +153,11 @@ def sensitive_topic(plain: str, disclosure: Disclosure | None = None) -> str:
     for topic, patterns in found.topics.items():
         if any(pattern.search(plain) for pattern in patterns) and not (about_rules and topic in found.unless_policy):
             return topic
-    return "" if about_rules or disclosure is None else disclosure.topic(plain)
+    return ""
+
+
+def _is_small_talk(plain: str) -> bool:
+    return any(pattern.search(plain) for pattern in rules().small_talk.values())
 
 
 def is_injection(plain: str, text: str) -> bool:

@@ -36,6 +36,7 @@ def sensitive(topic: str, contact: Contact, emergency: Contact) -> str:
         parts.append(f"If anyone is in danger right now, call {named(emergency)}.")
     parts.append(f"Please contact {named(contact)}: they will listen and treat it in confidence.")
     parts.append("What you wrote here is not stored, and only you can see this reply.")
+    parts.append("If you also have a question about a policy, ask it by itself and I will look it up.")
     return " ".join(parts)
 
 

@@ -1,0 +1,108 @@
+"""Fits the classifier of sensitive messages (worker/answering/disclosure.npz), and measures it on the held-out file.
+
+    python benchmarks/sensitive_fit.py [--write]
+
+It learns from benchmarks/sensitive/ and the questions of data/general_knowledge (ordinary, unless a line is among the
+disclosures), never from tests/worker/guard_heldout.yaml. Without --write it only measures what is there.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+import yaml
+
+from quantahr.retrieval import load_embedder
+from quantahr.settings import Contacts
+from worker.answering import guard
+from worker.answering.disclosure import ORDINARY, Disclosure, Features, combined, words
+
+ROOT = Path(__file__).parent.parent
+WEIGHTS = ROOT / "worker/answering/disclosure.npz"
+HELD_OUT = ROOT / "tests/worker/guard_heldout.yaml"
+_DECAY = 1e-4
+_COMMON = 0.4
+"""Weight of an everyday question: there are many of them and the near misses must count."""
+
+
+def examples() -> tuple[list[str], list[str], list[float]]:
+    """Texts, their topics, their weights."""
+    texts: list[tuple[str, str, float]] = []
+    disclosures: dict[str, str] = yaml.safe_load((ROOT / "benchmarks/sensitive/disclosures.yaml").read_text("utf-8"))
+    texts += [(text, topic, 1.0) for topic, block in disclosures.items() for text in block.splitlines()]
+    ordinary: dict[str, str] = yaml.safe_load((ROOT / "benchmarks/sensitive/ordinary.yaml").read_text("utf-8"))
+    texts += [(text, ORDINARY, 1.0) for block in ordinary.values() for text in block.splitlines()]
+    phrasings = yaml.safe_load((ROOT / "tests/worker/guard_phrasings.yaml").read_text("utf-8"))
+    for topic, items in phrasings["sensitive"].items():
+        texts += [(text, topic, 1.0) for number, text in enumerate(items, 1) if number % 3]
+    texts += [(text, ORDINARY, 1.0) for number, text in enumerate(phrasings["ordinary"], 1) if number % 3]
+    known = {text.lower() for text, _, _ in texts}
+    for file in sorted((ROOT / "data/general_knowledge").glob("*.json")):
+        for entry in json.loads(file.read_text("utf-8")):
+            text = entry["instruction"]
+            if text.lower() not in known:
+                known.add(text.lower())
+                texts.append((text, ORDINARY, _COMMON))
+    return [guard.normalise(text) for text, _, _ in texts], [topic for _, topic, _ in texts], [w for _, _, w in texts]
+
+
+def fit(features: Features, classes: list[int], weights: list[float]) -> tuple[Features, Features]:
+    """Multinomial logistic regression: the matrix [features, classes] and the bias [classes]."""
+    inputs, targets = torch.from_numpy(features), torch.tensor(classes)
+    weight = torch.tensor(weights, dtype=torch.float32)
+    matrix = torch.zeros(features.shape[1], max(classes) + 1, requires_grad=True)
+    bias = torch.zeros(max(classes) + 1, requires_grad=True)
+    optimiser = torch.optim.LBFGS([matrix, bias], max_iter=60, history_size=10, line_search_fn="strong_wolfe")
+
+    def loss() -> torch.Tensor:
+        optimiser.zero_grad()
+        each = torch.nn.functional.cross_entropy(inputs @ matrix + bias, targets, reduction="none")
+        value = (each * weight).sum() / weight.sum() + _DECAY * matrix.square().sum()
+        value.backward()  # type: ignore[no-untyped-call]
+        return value
+
+    optimiser.step(loss)  # type: ignore[no-untyped-call]
+    return matrix.detach().numpy(), bias.detach().numpy()
+
+
+def write() -> None:
+    embedder = load_embedder()
+    texts, names, weights = examples()
+    topics = [ORDINARY, *sorted(set(names) - {ORDINARY})]
+    classes = [topics.index(name) for name in names]
+    counted = words(texts)
+    both_matrix, both_bias = fit(combined(embedder.embed(texts), counted), classes, weights)
+    words_matrix, words_bias = fit(counted, classes, weights)
+    np.savez_compressed(
+        WEIGHTS,
+        embedder=np.array(embedder.name),
+        topics=np.array(topics),
+        both_matrix=both_matrix.astype(np.float16),
+        both_bias=both_bias,
+        words_matrix=words_matrix.astype(np.float16),
+        words_bias=words_bias,
+    )
+
+
+def measure() -> None:
+    """Print how many of each topic are routed, with the patterns alone and with the classifier."""
+    held = yaml.safe_load(HELD_OUT.read_text("utf-8"))
+    disclosure, contacts = Disclosure(load_embedder()), Contacts()
+    blocks = {**held["sensitive"], ORDINARY: held["ordinary"]}
+    print("| topic | messages | patterns alone | routed | to this topic |\n| --- | --- | --- | --- | --- |")
+    for topic, block in blocks.items():
+        texts = block.splitlines()
+        alone = sum(guard.check(text, contacts).kind == "sensitive" for text in texts)
+        judged = [guard.check(text, contacts, disclosure) for text in texts]
+        routed = sum(one.kind == "sensitive" for one in judged)
+        print(f"| {topic} | {len(texts)} | {alone} | {routed} | {sum(one.topic == topic for one in judged)} |")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--write", action="store_true", help="fit and write the weights first")
+    if parser.parse_args().write:
+        write()
+    measure()

@@ -60,10 +60,10 @@ def fit(features: Features, classes: list[int], weights: list[float]) -> tuple[F
         optimiser.zero_grad()
         each = torch.nn.functional.cross_entropy(inputs @ matrix + bias, targets, reduction="none")
         value = (each * weight).sum() / weight.sum() + _DECAY * matrix.square().sum()
-        value.backward()  # type: ignore[no-untyped-call]
+        value.backward()
         return value
 
-    optimiser.step(loss)  # type: ignore[no-untyped-call]
+    optimiser.step(loss)
     return matrix.detach().numpy(), bias.detach().numpy()
 
 

@@ -2,7 +2,8 @@
 
 Three ideas. A disclosure (something happened to someone) goes to a named human whatever else is asked; a question about
 the rules on the same topic is an ordinary question, answered with a pointer to that human. Patterns carry the cases
-that must never be missed; they live in guard.yaml, to be read and extended. And nothing here stores, logs or repeats
+that somebody thought of and live in guard.yaml; the classifier beside them (disclosure.py) adds what means the same and
+overrules a word in harmless use, but never one of danger to oneself. And nothing here stores, logs or repeats
 what was written.
 """
 

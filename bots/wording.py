@@ -62,6 +62,8 @@ HELP: Final = (
     "Type `/hr` and your question, in your own words; only you see the answer. For example: "
     "`/hr how many days off do I get when I move house?`\n"
     "`/hr stop` ends an answer that is on its way, `/hr help` shows this.\n"
+    "`/hr onboarding` opens your checklist if you are new, `/hr summarise parental leave` a summary with sources. "
+    "You can also ask what has changed in a policy.\n"
     "You can also write to me directly, or mention me in a channel. I answer from the company's HR documents, I am an "
     "AI and can be wrong, and for anything personal or serious I tell you which human to talk to."
 )

@@ -44,7 +44,7 @@ def test_with_it_more_held_out_disclosures_are_found_and_no_ordinary_question_is
     assert len(routed(PHRASINGS["ordinary"], disclosure)) <= 1
 
 
-def test_three_in_four_of_the_hardest_messages_are_found_where_patterns_find_one_in_eight(
+def test_three_in_four_of_the_hardest_messages_are_found_where_patterns_alone_find_few(
     disclosure: Disclosure,
 ) -> None:
     texts = [text for block in HELD_OUT["sensitive"].values() for text in block.splitlines()]

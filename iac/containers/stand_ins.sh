@@ -48,7 +48,7 @@ ENV PGDATA=/var/lib/postgresql/data
 # What the official image's entrypoint does for this project.
 RUN printf '%s\n' '#!/bin/sh' 'set -eu' \
     'if [ ! -s "$PGDATA/PG_VERSION" ]; then' \
-    '  initdb -U "$POSTGRES_USER" --pwfile="$POSTGRES_PASSWORD_FILE" --auth=scram-sha-256 -D "$PGDATA"' \
+    '  initdb --encoding=UTF8 --locale=C.UTF-8 -U "$POSTGRES_USER" --pwfile="$POSTGRES_PASSWORD_FILE" --auth=scram-sha-256 -D "$PGDATA"' \
     '  echo "host all all all scram-sha-256" >> "$PGDATA/pg_hba.conf"' \
     '  pg_ctl -D "$PGDATA" -o "-c listen_addresses= -c unix_socket_directories=/tmp" -w start' \
     '  PGPASSWORD=$(cat "$POSTGRES_PASSWORD_FILE") psql -h /tmp -U "$POSTGRES_USER" -d postgres -c "CREATE DATABASE $POSTGRES_USER"' \

@@ -14,7 +14,8 @@ from quantahr.people.words import card
 from quantahr.settings import People, Settings
 from quantahr.store import Store
 from tests.bots.test_people_slack import JOURNEYS
-from tests.fakes.fake_connector import BOT, TENANT, FakeTeams, Message
+from tests.fakes.fake_connector import BOT, FakeTeams, Message
+from tests.fakes.fake_identity import TENANT
 from tests.fakes.people import until
 from tests.fakes.teams_bot import teams_bot
 from tests.fakes.teams_world import CHANNEL, HR_CHANNEL, TeamsWorld

@@ -74,7 +74,7 @@ def everything(store: Store, settings: Settings) -> str:
             found += [str(tuple(row)) for row in session.execute(table.select())]
     client = redis.Redis.from_url(settings.redis_url)
     for key in client.scan_iter():
-        kind = client.type(key).decode()
+        kind = bytes(client.type(key)).decode()  # type: ignore[arg-type]
         value = {"string": client.get, "hash": client.hgetall, "stream": client.xrange}[kind](key)  # type: ignore[operator]
         found.append(f"{key!r} {value!r}")
     found.append((settings.state_dir / "report.jsonl").read_text(encoding="utf-8"))

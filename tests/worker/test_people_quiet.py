@@ -26,7 +26,7 @@ WORDS = ("zebrafinch", "axolotl", "28 days", "Okapi")
 class Leaky(ScriptedEngine):
     """Fails with an error that quotes its prompt, as a careless library would."""
 
-    def generate(self, messages, **_):  # type: ignore[no-untyped-def, override]
+    def generate(self, messages, **_):  # type: ignore[no-untyped-def]
         raise RuntimeError(json.dumps(list(messages)))
 
 

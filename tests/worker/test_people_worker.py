@@ -12,13 +12,13 @@ from quantahr.messages import Final, Question
 from quantahr.people.countries import Places
 from quantahr.people.drafts import MARK
 from quantahr.people.joiner import Joiner
-from quantahr.people.journeys import load_journeys
+from quantahr.people.journeys import Step, load_journeys
 from quantahr.people.loop import FEWEST, Gap, Loop
 from quantahr.people.names import without_names
 from quantahr.people.onboarding import Onboarding
 from quantahr.people.versions import Versions
 from quantahr.policies import load_folder
-from quantahr.retrieval import Index, load_embedder
+from quantahr.retrieval import Embedder, Index, load_embedder
 from quantahr.settings import People, Settings
 from quantahr.store import Store
 from quantahr.store.tables import OutboxRow
@@ -28,7 +28,7 @@ from worker.people.drafting import draft
 from worker.people.early import EarlyAnswerer
 from worker.people.gaps import Unanswered, find_gaps, unanswered
 from worker.people.onboarding import send_due
-from worker.people.personal import Personal
+from worker.people.personal import Passage, Personal
 from worker.people.phrasing import phrase_with, quote_only
 from worker.people.standards import Standards
 from worker.people.summaries import Summaries, changed_topic, wanted
@@ -65,7 +65,7 @@ journeys:
 
 
 @pytest.fixture(scope="module")
-def embedder():  # type: ignore[no-untyped-def]
+def embedder() -> Embedder:
     return load_embedder()
 
 
@@ -78,16 +78,19 @@ def folder(settings: Settings) -> Path:
 
 
 @pytest.fixture
-def index(folder: Path, embedder) -> Callable[[], Index]:  # type: ignore[no-untyped-def]
+def index(folder: Path, embedder: Embedder) -> Callable[[], Index]:
     """The index of the folder as it is now."""
     return lambda: Index.build(load_folder(folder).sections, embedder)
 
 
 @pytest.fixture
-def summaries(index, embedder, store: Store, folder: Path) -> Summaries:  # type: ignore[no-untyped-def]
+def summaries(index: Callable[[], Index], embedder: Embedder, store: Store, folder: Path) -> Summaries:
     versions = Versions(store)
     versions.record(load_folder(folder))
     return Summaries(index, embedder, versions, quote_only)
+
+
+Ask = Callable[..., tuple[Final, ScriptedEngine]]
 
 
 def nothing(_: object) -> None: ...
@@ -101,7 +104,9 @@ def go_on() -> bool:
 
 
 @pytest.mark.parametrize(("country", "mine", "others"), [("Germany", "28 days", "25"), ("UK", "25 days", "28")])
-def test_a_person_reads_their_own_countrys_rule(index, embedder, country: str, mine: str, others: str) -> None:  # type: ignore[no-untyped-def]
+def test_a_person_reads_their_own_countrys_rule(
+    index: Callable[[], Index], embedder: Embedder, country: str, mine: str, others: str
+) -> None:
     passage = Personal(index, embedder).read("How many days of annual leave do I get?", Places(country))
     assert passage is not None
     assert mine in passage.text
@@ -109,7 +114,9 @@ def test_a_person_reads_their_own_countrys_rule(index, embedder, country: str, m
     assert passage.where[0].startswith("Handbook.md › Leave › Annual leave")
 
 
-def test_the_model_phrases_and_is_not_believed(index, embedder, settings: Settings) -> None:  # type: ignore[no-untyped-def]
+def test_the_model_phrases_and_is_not_believed(
+    index: Callable[[], Index], embedder: Embedder, settings: Settings
+) -> None:
     asked = "How many days of annual leave do I get?"
 
     def read(script: str) -> str:
@@ -126,11 +133,11 @@ def test_the_model_phrases_and_is_not_believed(index, embedder, settings: Settin
 
 
 def test_a_due_step_reaches_the_outbox_once_with_the_persons_rule(
-    index,
-    embedder,
+    index: Callable[[], Index],
+    embedder: Embedder,
     settings: Settings,
     store: Store,
-    tmp_path: Path,  # type: ignore[no-untyped-def]
+    tmp_path: Path,
 ) -> None:
     file = tmp_path / "onboarding.yaml"
     file.write_text(JOURNEYS, encoding="utf-8")
@@ -139,8 +146,8 @@ def test_a_due_step_reaches_the_outbox_once_with_the_persons_rule(
     today = datetime.datetime.now(datetime.UTC).date()
     onboarding.enrol(platform="slack", tenant="T", by="x", user="UANA", name="Ana Lopez", start=today, location="Leeds")
 
-    def read(step, joiner: Joiner):  # type: ignore[no-untyped-def]
-        return personal.read(step.policy, journeys.places(joiner.location))
+    def read(step: Step, joiner: Joiner) -> Passage | None:
+        return personal.read(step.policy or "", journeys.places(joiner.location))
 
     now = store.clock() + 86_400
     for _ in range(3):
@@ -185,7 +192,7 @@ def test_a_question_about_changes_is_recognised(text: str, topic: str | None) ->
     assert changed_topic(text) == topic
 
 
-def test_every_sentence_of_a_summary_stands_in_its_source(summaries: Summaries, index) -> None:  # type: ignore[no-untyped-def]
+def test_every_sentence_of_a_summary_stands_in_its_source(summaries: Summaries, index: Callable[[], Index]) -> None:
     final = summaries.topic("summarise leave in 5 sentences", ["employee"], nothing, go_on)
     texts = {section.id: section.text for section in index().sections}
     lines = [line for line in final.text.splitlines() if line.startswith("- ")]
@@ -203,8 +210,8 @@ def test_at_a_short_length_what_is_left_out_is_named(summaries: Summaries) -> No
 
 
 def test_a_summary_believes_no_number_of_the_model(
-    index, embedder, store: Store, settings: Settings, folder: Path
-) -> None:  # type: ignore[no-untyped-def]
+    index: Callable[[], Index], embedder: Embedder, store: Store, settings: Settings, folder: Path
+) -> None:
     phrase = phrase_with(settings, Serving(lambda: ScriptedEngine("You get 99 days when a relative dies. [1]", "a1")))
     written = Summaries(index, embedder, Versions(store), phrase)
     assert "99" not in written.topic("summarise leave in 3 sentences", ["employee"], nothing, go_on).text
@@ -241,7 +248,9 @@ def approve(store: Store, question: str, answer: str, sections: tuple[str, ...] 
 
 
 @pytest.fixture
-def answer(index, embedder, store: Store, summaries: Summaries, settings: Settings):  # type: ignore[no-untyped-def]
+def answer(
+    index: Callable[[], Index], embedder: Embedder, store: Store, summaries: Summaries, settings: Settings
+) -> Ask:
     def run(question: str, *roles: str) -> tuple[Final, ScriptedEngine]:
         engine = ScriptedEngine("You get 28 days. [1]")
         answerer = EarlyAnswerer(
@@ -253,7 +262,7 @@ def answer(index, embedder, store: Store, summaries: Summaries, settings: Settin
     return run
 
 
-def test_a_standard_answer_comes_first_and_is_cited_as_such(answer, store: Store) -> None:  # type: ignore[no-untyped-def]
+def test_a_standard_answer_comes_first_and_is_cited_as_such(answer: Ask, store: Store) -> None:
     approve(store, "May I bring my dog to the office?", "Yes, on Fridays.")
     for question in ("may i bring my dog to the office", "is there a dog policy?"):
         final, engine = answer(question)
@@ -266,9 +275,9 @@ def test_a_standard_answer_comes_first_and_is_cited_as_such(answer, store: Store
 
 def test_an_approved_answer_adds_golden_questions_that_the_gate_reads(
     store: Store,
-    index,
+    index: Callable[[], Index],
     summaries: Summaries,
-    tmp_path: Path,  # type: ignore[no-untyped-def]
+    tmp_path: Path,
 ) -> None:
     section = next(one for one in index().sections if one.heading_path[-1] == "Bereavement")
     approve(store, "How long may I stay away when my gran died?", "5 paid days. Tell your manager.", (section.id,))
@@ -284,10 +293,10 @@ def test_an_approved_answer_adds_golden_questions_that_the_gate_reads(
 
 
 def test_a_standard_answer_is_silent_when_its_policy_has_changed_or_is_not_for_the_asker(
-    answer,
+    answer: Ask,
     store: Store,
-    index,
-    folder: Path,  # type: ignore[no-untyped-def]
+    index: Callable[[], Index],
+    folder: Path,
 ) -> None:
     secret = next(section.id for section in index().sections if section.document == "Restructuring.md")
     approve(store, "When is the list of posts ready?", "By 4 May.", (secret,))
@@ -297,13 +306,15 @@ def test_a_standard_answer_is_silent_when_its_policy_has_changed_or_is_not_for_t
     assert "4 May" not in answer("When is the list of posts ready?", "manager")[0].model_dump_json()
 
 
-def test_a_disclosure_is_never_met_with_a_standard_answer(answer, store: Store) -> None:  # type: ignore[no-untyped-def]
+def test_a_disclosure_is_never_met_with_a_standard_answer(answer: Ask, store: Store) -> None:
     text = "my manager keeps touching me and i am scared"
     approve(store, text, "Please fill in form 7.")
     assert answer(text)[0].verdict == "sensitive"
 
 
-def test_questions_without_an_answer_are_grouped_by_meaning_and_only_where_many_ask(index, embedder) -> None:  # type: ignore[no-untyped-def]
+def test_questions_without_an_answer_are_grouped_by_meaning_and_only_where_many_ask(
+    index: Callable[[], Index], embedder: Embedder
+) -> None:
     dogs = [
         "Can I bring my dog to the office?", "may i bring my dog to work", "are dogs allowed in the office?",
         "is it ok to bring a dog into the office", "Can I take my dog to the office, Maria said yes",
@@ -344,8 +355,8 @@ def test_only_what_nothing_answered_is_a_gap_and_a_sensitive_question_never(stor
 def test_a_correction_reaches_those_who_were_answered_from_the_old_text_once(
     store: Store,
     folder: Path,
-    index,
-    summaries: Summaries,  # type: ignore[no-untyped-def]
+    index: Callable[[], Index],
+    summaries: Summaries,
 ) -> None:
     section = next(one for one in index().sections if one.heading_path[-1] == "Bereavement")
     source = {"number": 1, "section": section.id, "document": section.document, "heading": "x", "passage": "p"}
@@ -374,9 +385,9 @@ def test_a_correction_reaches_those_who_were_answered_from_the_old_text_once(
 
 def test_a_draft_holds_only_what_hr_wrote_and_what_the_documents_say(
     settings: Settings,
-    index,
-    embedder,
-    tmp_path: Path,  # type: ignore[no-untyped-def]
+    index: Callable[[], Index],
+    embedder: Embedder,
+    tmp_path: Path,
 ) -> None:
     file = tmp_path / "onboarding.yaml"
     file.write_text(JOURNEYS, encoding="utf-8")
@@ -397,7 +408,7 @@ def test_a_draft_holds_only_what_hr_wrote_and_what_the_documents_say(
     assert missing.verdict == "invalid"
 
 
-def test_a_draft_of_a_judgement_is_refused(settings: Settings, index, embedder) -> None:  # type: ignore[no-untyped-def]
+def test_a_draft_of_a_judgement_is_refused(settings: Settings, index: Callable[[], Index], embedder: Embedder) -> None:
     values = {"name": "Ana", "role": "x", "sender": "y", "reason": "rank the candidates by age"}
     final = draft(settings, Personal(index, embedder), json.dumps({"template": "rejection-letter", "values": values}))
     assert final.verdict == "refused"

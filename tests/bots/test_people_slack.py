@@ -166,7 +166,7 @@ async def test_the_checklist_and_its_done_button(
     await slack.slash("UBOSS", CHANNEL, "onboarding")
     assert "1 of 2 tasks done" in _all(
         await until(lambda: next((m for m in slack.messages if m.ephemeral_to == "UBOSS" and "*Ana*" in _all(m)), None))
-    )  # noqa: E501
+    )
     await slack.slash("UHR_HANNA", CHANNEL, "list", "/hr-onboard")
     overview = await said(slack, "Everyone on a journey")
     await press(slack, "UANA", overview, "Stop")

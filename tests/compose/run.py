@@ -141,7 +141,8 @@ def stop_and_start_the_worker() -> None:
 
 
 def main() -> None:
-    compose("build", "bots", "worker")
+    if "--no-build" not in sys.argv:
+        compose("build", "bots", "worker")
     for image in ("quantahr-bots", "quantahr-worker"):
         size = int(run("podman", "image", "inspect", "-f", "{{.Size}}", image)) / 1e6
         say(f"{image}: {size:.0f} MB")

@@ -4,7 +4,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format aws-test clean pins bench eval bench-swap
+.PHONY: help demo test lint format aws-test clean pins bench eval bench-swap simulate compose-test
 
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -45,6 +45,13 @@ bench-swap: $(VENV)/.test ## Swap the model 100 times under 8 clients, and say w
 
 bench: $(VENV)/.test ## Measure speed and memory of the whole path, beside what one would use instead.
 	@$(BIN)/python benchmarks/path.py
+
+simulate: $(VENV)/.demo ## Simulate a company's day of questions, and print waiting times by number of workers.
+	@$(BIN)/python benchmarks/simulate.py
+
+compose-test: $(VENV)/.test ## Build and start the containers for real, and tear at them (root, podman, podman-compose).
+	@sh iac/containers/stand_ins.sh
+	@$(BIN)/python -m tests.compose.run
 
 clean: ## Remove what was installed and what the demo keeps (its database, models and logs).
 	rm -rf $(VENV) $(STATE) .mypy_cache .ruff_cache .pytest_cache .coverage htmlcov quantahr.egg-info

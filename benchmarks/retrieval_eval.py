@@ -20,7 +20,7 @@ import numpy as np
 from quantahr.policies import load_folder
 from quantahr.retrieval import Index, SectionLike, load_embedder
 from quantahr.retrieval.lexical import Bm25, bag
-from quantahr.retrieval.scoring import MIN_SUPPORT
+from quantahr.settings import Answering
 
 TOP = (1, 3, 5)
 
@@ -132,7 +132,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else None)
     parser.add_argument("policies", type=Path)
     parser.add_argument("questions", type=Path)
-    parser.add_argument("--threshold", type=float, default=MIN_SUPPORT)
+    parser.add_argument("--threshold", type=float, default=Answering().min_support)
     parser.add_argument("--misses", action="store_true", help="print the questions that went wrong")
     chosen = parser.parse_args()
     print("\n".join(evaluate(chosen.policies, chosen.questions, chosen.threshold, misses=chosen.misses)))

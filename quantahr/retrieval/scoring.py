@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float32]
 
-MIN_SUPPORT = 0.45
-"""Below this probability that the evidence answers the question, saying so is right more often than quoting it."""
 
 UNIT_FEATURES = (
     "unit", "unit_expanded", "bare", "bare_expanded", "window", "heading", "heading_expanded",

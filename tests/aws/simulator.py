@@ -7,6 +7,7 @@ session. `faults` lets any call fail as AWS would; `minute` is how long a minute
 
 import base64
 import contextlib
+import functools
 import logging
 import os
 import re
@@ -16,12 +17,13 @@ import sys
 import threading
 import time
 import urllib.parse
-import urllib.request
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import boto3
+from moto.core.base_backend import BackendDict
+from moto.ec2.models.iam_instance_profile import IamInstanceProfileAssociationBackend
 from moto.ec2.models.instances import Instance, InstanceBackend, StateReason
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
@@ -93,6 +95,8 @@ class Account:
         for name, text in _SHIMS.items():
             (shims / name).write_text(text)
             (shims / name).chmod(0o755)
+        # moto's state belongs to the process: an account that an earlier test left is emptied.
+        BackendDict.reset()
         self._patch()
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
         self._moto = DomainDispatcherApplication(create_backend_app)
@@ -100,8 +104,6 @@ class Account:
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
         threading.Thread(target=self._watch, daemon=True).start()
-        # moto's state belongs to the process: an account that an earlier test left is emptied.
-        urllib.request.urlopen(urllib.request.Request(f"{self.url}/moto-api/reset", method="POST"), timeout=30)
         self.infra = self._found()
         return self
 
@@ -173,8 +175,9 @@ class Account:
         )
 
     def _patch(self) -> None:
-        run, terminate = InstanceBackend.run_instances, InstanceBackend.terminate_instances
         account = self
+        run, terminate = InstanceBackend.run_instances, InstanceBackend.terminate_instances
+        associate = IamInstanceProfileAssociationBackend.associate_iam_instance_profile
 
         def run_instances(backend: Any, image_id: str, count: int, user_data: Any, *rest: Any, **more: Any) -> Any:
             token = account._token
@@ -191,12 +194,18 @@ class Account:
                     account.boxes[identifier].kill()
             return terminate(backend, instance_ids)
 
-        setattr(InstanceBackend, "run_instances", run_instances)  # noqa: B010
-        setattr(InstanceBackend, "terminate_instances", terminate_instances)  # noqa: B010
-        self._undo = [
-            lambda: setattr(InstanceBackend, "run_instances", run),
-            lambda: setattr(InstanceBackend, "terminate_instances", terminate),
-        ]
+        def associate_iam_instance_profile(backend: Any, instance_id: str, *rest: Any, **more: Any) -> Any:
+            # The machine that a repeated token gives has its profile already.
+            known = backend.iam_instance_profile_associations.get(instance_id)
+            return known or associate(backend, instance_id, *rest, **more)
+
+        for kind, mine, moto in (
+            (InstanceBackend, run_instances, run),
+            (InstanceBackend, terminate_instances, terminate),
+            (IamInstanceProfileAssociationBackend, associate_iam_instance_profile, associate),
+        ):
+            setattr(kind, mine.__name__, mine)
+            self._undo.append(functools.partial(setattr, kind, mine.__name__, moto))
 
     def _boot(self, instance: Instance, user_data: bytes) -> None:
         folder = self.folder / instance.id

@@ -13,6 +13,7 @@ import pytest
 from quantahr.registry import Registry
 from quantahr.registry.storage import open_storage
 from quantahr.retrain import Gate, Job, Jobs, Options, Plan
+from quantahr.retrain.machine import begin
 from quantahr.store import Store
 from tests.aws import simulator
 from tests.aws.simulator import BUCKET, Account, Box
@@ -150,13 +151,14 @@ def test_real_training_comes_home_and_everything_else_goes_away(scene: Scene) ->
     assert scene.drive().state == "promoted"
 
 
+@pytest.mark.timeout(500)  # two machines, each of which loads torch
 def test_real_training_on_spot_goes_on_from_the_last_checkpoint(
     account: Account, workplace: Path, tiny_base: Path
 ) -> None:
     from tests.training.conftest import settings_for
     from training.config import parse_config
 
-    config = parse_config(settings_for(tiny_base, max_steps=60, save_steps=2), root=workplace)
+    config = parse_config(settings_for(tiny_base, max_steps=60, save_steps=10), root=workplace)
     account.python = sys.executable
     scene = Scene(account, workplace, config, spot=True)
     box = scene.running()
@@ -372,17 +374,13 @@ def test_layer_timeout_training_that_does_not_end_is_ended_and_says_so(
 
 
 def test_layer_trap_a_bootstrap_that_was_tampered_with_does_not_run_and_the_machine_ends(scene: Scene) -> None:
-    scene.drive()
-    scene.jobs.confirm(scene.id, ADMIN)
+    # No driver here: whoever started the machine is gone.
+    pin, image = scene.launcher.prepare(scene.job)
+    job = begin(scene.job.model_copy(update={"plan": PLAN, "prepared": pin, "image": image}), scene.now())
     key = f"bootstrap/{bootstrap_file().sha256}/bootstrap.sh"
-
-    def tamper(_: str, action: str) -> None:
-        if action == "RunInstances":
-            scene.account.client("s3").put_object(Bucket=BUCKET, Key=key, Body=b"touch pwned")
-
-    scene.account.faults.append(tamper)
-    scene.until("running")
-    scene.wait(lambda: living(scene) == [], 60)
+    scene.account.client("s3").put_object(Bucket=BUCKET, Key=key, Body=b"touch pwned")
+    scene.launcher.start(job, job.attempts[0])
+    scene.wait(lambda: living(scene) == [])
     assert not list(scene.account.folder.glob("*/opt/pwned"))
 
 

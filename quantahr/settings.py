@@ -67,10 +67,10 @@ class Model(_Section):
 
 
 class Answering(_Section):
-    phrase: bool | None = None
-    """Whether the model phrases the evidence (true) or the documents are quoted (false). Empty: it phrases when an
-    adapter that was trained for it is active; a small model without one does worse than quoting."""
-    min_support: float = Field(default=0.5, ge=0, le=1)
+    phrase: bool = False
+    """Whether the model phrases the evidence; otherwise the documents are quoted. Measured: a small model that phrases
+    is right less often than the quotation (benchmarks/RESULTS.md). With a large one, turn it on and run quantahr eval."""
+    min_support: float = Field(default=0.4, ge=0, le=1)
     """Abstain below this probability that the evidence answers the question; higher is more cautious."""
     earlier_questions: int = Field(default=2, ge=0, le=10)
     timeout_seconds: int = Field(default=60, ge=5, le=600)

@@ -39,8 +39,9 @@ class ScriptedEngine:
     slots = 1
     context_tokens = 1024
 
-    def __init__(self, script: str | EngineError, adapter: str | None = None) -> None:
+    def __init__(self, script: str | EngineError, adapter: str | None = None, doubt: float = 0.0) -> None:
         self.script = script
+        self.doubt = doubt
         self.version = EngineVersion("base", adapter, "scripted")
         self.prompts: list[str] = []
 
@@ -64,7 +65,7 @@ class ScriptedEngine:
         return Generation(said, 10, 10, "stop", 1.0, 0)
 
     def choose(self, messages: Sequence[Message], options: Sequence[str]) -> dict[str, float]:
-        return dict.fromkeys(options, 0.0)
+        return dict.fromkeys(options, self.doubt)
 
     def count_tokens(self, text: str) -> int:
         return len(text.split())
@@ -92,12 +93,13 @@ def ask(index: Index) -> Ask:
         adapter: str | None = None,
         roles: Sequence[str] = ("employee",),
         stopped: bool = False,
+        doubt: float = 0.0,
         **answering: object,
     ) -> tuple[Final, list[Event], ScriptedEngine]:
         settings = Settings.model_validate(
             {"answering": {"phrase": True, **answering}, "contacts": {"hr": {"name": "Ana", "detail": "x100"}}}
         )
-        engine = ScriptedEngine(script, adapter)
+        engine = ScriptedEngine(script, adapter, doubt)
         events: list[Event] = []
         answerer = Answerer(settings, lambda: index, Serving(lambda: engine))
         final = answerer.answer(Request(question, (), tuple(roles)), events.append, lambda: stopped)  # type: ignore[arg-type]
@@ -192,7 +194,20 @@ def test_without_phrasing_the_documents_speak_for_themselves(ask: Ask) -> None:
     assert engine.prompts == []
 
 
-@pytest.mark.parametrize(("adapter", "verdict"), [(None, "quoted"), ("a1", "answered")])
-def test_by_default_only_a_trained_model_phrases(ask: Ask, adapter: str | None, verdict: str) -> None:
-    final, _, _ = ask("how many days of annual leave do i get", adapter=adapter, phrase=None)
+def test_by_default_the_documents_are_quoted(ask: Ask) -> None:
+    final, _, engine = ask("how many days of annual leave do i get", adapter="a1", phrase=False)
+    assert final.verdict == "quoted"
+    assert engine.prompts == []
+
+
+@pytest.mark.parametrize(("doubt", "verdict"), [(0.01, "quoted"), (0.99, "abstained")])
+def test_a_trained_models_doubt_decides_where_retrieval_is_unsure(ask: Ask, doubt: float, verdict: str) -> None:
+    final, _, _ = ask(
+        "how many days of annual leave do i get", adapter="a1", phrase=False, doubt=doubt, min_support=0.95
+    )
     assert final.verdict == verdict
+
+
+def test_an_untrained_models_doubt_is_not_asked(ask: Ask) -> None:
+    final, _, _ = ask("how many days of annual leave do i get", phrase=False, doubt=0.99)
+    assert final.verdict == "quoted"

@@ -17,7 +17,7 @@ from quantahr.policies import Section
 from quantahr.prompt import NO_ANSWER, Excerpt, build_messages
 from quantahr.retrieval import Index, SectionLike
 from quantahr.settings import Settings
-from worker.answering import guard, verify
+from worker.answering import guard, support, verify
 from worker.answering.disclosure import Disclosure
 from worker.answering.release import Release
 from worker.engines.base import ContextLimitError, Engine, EngineError
@@ -93,17 +93,24 @@ class Answerer:
             version = engine.version
             made = Provenance(model=version.base, adapter=version.adapter, index=index.version, engine=version.label)
             turn = _Turn(request, sources, closest, made, emit, stopped, verdict.pointer)
-            if not sources or found.answerable < self._settings.answering.min_support:
+            if not sources or self._support(turn, engine, found.answerable) < self._settings.answering.min_support:
                 return self._abstain(turn)
             emit(Sources(sources=sources))
-            return self._phrase(turn, engine) if self._phrases(engine) else _quote(turn)
+            return self._phrase(turn, engine) if self._settings.answering.phrase else _quote(turn)
 
-    def _phrases(self, engine: Engine) -> bool:
-        configured = self._settings.answering.phrase
-        return engine.version.adapter is not None if configured is None else configured
+    def _support(self, turn: "_Turn", engine: Engine, answerable: float) -> float:
+        """How probable it is that the evidence answers; a trained model is asked, too."""
+        if engine.version.adapter is None:
+            return answerable
+        try:
+            doubtful = support.doubt(engine, turn.request.text, turn.excerpts, tuple(turn.request.earlier))
+        except EngineError as error:
+            log.warning("the model gave no opinion (%s); retrieval decides alone", type(error).__name__)
+            return answerable
+        return support.together(answerable, doubtful)
 
     def _phrase(self, turn: "_Turn", engine: Engine) -> FinalEvent:
-        excerpts = [Excerpt(source.number, source.heading, source.passage) for source in turn.sources]
+        excerpts = turn.excerpts
         deadline = time.monotonic() + self._settings.answering.timeout_seconds
 
         def check(sentence: str) -> str | None:
@@ -161,6 +168,11 @@ class _Turn:
     stopped: Callable[[], bool]
     pointer: str
     """Whom to turn to, said under an answer on a delicate topic; often empty."""
+
+    @property
+    def excerpts(self) -> list[Excerpt]:
+        """The evidence, as the model reads it."""
+        return [Excerpt(source.number, source.heading, source.passage) for source in self.sources]
 
     def whole(self, text: str) -> str:
         """`text` with the pointer under it."""

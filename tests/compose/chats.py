@@ -40,8 +40,7 @@ async def main() -> None:
         people = [worlds[platform].person(f"person{asked + number}") for number in range(int(count))]
         asked += len(people)
         await asyncio.gather(*(person.write(question) for person in people))
-        for person in people:
-            await until(lambda person=person: answers(person), 150)
+        await until(lambda: all(answers(person) for person in people), 150)  # noqa: B023 (awaited at once)
         await asyncio.sleep(1)  # a second answer to the same question would be seen now
         told = {
             "seconds": round(time.monotonic() - began - 1, 1),

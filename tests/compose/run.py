@@ -137,6 +137,11 @@ def no_way_out() -> str:
     return done.stderr.strip().splitlines()[-1]
 
 
+def kill_a_worker() -> None:
+    time.sleep(0.3)
+    run("podman", "kill", containers("worker")[0])
+
+
 def stop_and_start_the_worker() -> None:
     stopped = containers("worker")
     began = time.monotonic()
@@ -189,7 +194,7 @@ def _live() -> None:
         wait("two workers", lambda: healthy("worker", 2), 90)
         say("two workers are healthy")
 
-        told = chats.ask("slack", 40, lambda: (time.sleep(0.3), run("podman", "kill", containers("worker")[0])))
+        told = chats.ask("slack", 40, kill_a_worker)
         say(f"a worker was killed in the middle of 40 questions: each answered once, after {told['seconds']} s")
 
         told = chats.ask("slack", 30, lambda: run("podman", "restart", "-t", "5", *containers("redis")))

@@ -26,6 +26,7 @@ from training.uploads import Place, UploadError, open_place
 
 CURVE_POINTS: Final = 40
 SUMS: Final = "SHA256SUMS"
+LOG_BYTES: Final = 20_000
 
 
 class _InterruptedError(BaseException):
@@ -78,6 +79,7 @@ class Box:
             sys.excepthook(type(error), type(error)("not shown"), error.__traceback__)
         self._ending.set()
         beating.join(timeout=30)
+        self._send_log()
         last = {"outcome": outcome, "detail": detail[:500], "finished_at": self._clock()}
         # First on the disk: if the bucket stays away, the bootstrap's EXIT trap tries once more.
         text = self._text(last)
@@ -123,6 +125,15 @@ class Box:
         sums = folder / SUMS
         sums.write_text("".join(f"{file_sha256(folder / name)}  {name}\n" for name in names), encoding="ascii")
         self._place.put(sums, f"adapters/{self._job}/{SUMS}")
+
+    def _send_log(self) -> None:
+        """Before the last word: whoever hears that ends the machine, perhaps before the EXIT trap has sent the log."""
+        sys.stdout.flush()
+        sys.stderr.flush()
+        with contextlib.suppress(OSError, UploadError), tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "log"
+            path.write_bytes(Path("../box.log").read_bytes()[-LOG_BYTES:])
+            self._quick.put(path, f"jobs/{self._job}/a{self._attempt}.log")
 
     def _beat(self) -> None:
         while True:

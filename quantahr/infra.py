@@ -26,7 +26,7 @@ class Infra(BaseModel):
     region: str = Field(pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")
     bucket: str = Field(min_length=3)
     kms_key_arn: str = Field(min_length=1)
-    """Encrypts the bucket and the machine's disk."""
+    """Encrypts the bucket. The disk of a job's machine is encrypted with the account's own key for disks."""
     subnet_ids: tuple[str, ...] = Field(min_length=1)
     """One per availability zone; tried in this order when a zone has no machine to give."""
     security_group_id: str = Field(pattern=r"^sg-")

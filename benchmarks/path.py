@@ -218,7 +218,7 @@ def tokens_ratio(count: int, adapter: str | None) -> Report:
 
     state = Path(tempfile.mkdtemp(prefix="bench-"))
     server = EmbeddedRedis(state / "redis")
-    server.start()
+    server.start(lambda _: None)
     settings = settings_for(str(state), adapter).model_copy(update={"redis_url": server.url})
     lean, _ = _prompts(questions(count))
     engine = LlamaCppEngine(

@@ -69,7 +69,7 @@ class Model(_Section):
 class Answering(_Section):
     phrase: bool = False
     """Whether the model phrases the evidence; otherwise the documents are quoted. Measured: a small model that phrases
-    is right less often than the quotation (benchmarks/RESULTS.md). With a large one, turn it on and run quantahr eval."""
+    is right less often than the quotation (benchmarks/RESULTS.md). For a large one turn it on; quantahr eval tells."""
     min_support: float = Field(default=0.4, ge=0, le=1)
     """Abstain below this probability that the evidence answers the question; higher is more cautious."""
     earlier_questions: int = Field(default=2, ge=0, le=10)

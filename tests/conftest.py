@@ -34,7 +34,8 @@ class RedisServer:
             "appendonly": "yes",
             "save": "",
         }
-        options |= {"appendfsync": "everysec", "maxmemory-policy": "noeviction", "daemonize": "no", "loglevel": "warning"}
+        options |= {"appendfsync": "everysec", "maxmemory-policy": "noeviction", "daemonize": "no"}
+        options |= {"loglevel": "warning"}
         arguments = [word for name, value in options.items() for word in (f"--{name}", str(value))]
         program = shutil.which("redis-server") or shutil.which("valkey-server")
         assert program, "these tests need redis-server on PATH: apt-get install redis-server"

@@ -19,6 +19,7 @@ from quantahr.errors import QuantaHRError
 from quantahr.retrain import Gate, Job
 from quantahr.settings import Settings
 from training.launch.contract import RefusedError
+from training.locks import LOCK, held
 
 TRIES: Final = 3
 _RESULT: Final = "gate.json"
@@ -40,7 +41,7 @@ class DetachedJudge:
             if "error" in answer:
                 raise RefusedError("evaluation", f"The candidate could not be measured: {answer['error']}", _ADVICE)
             return Gate.model_validate(answer)
-        if _held(home):
+        if held(home):
             return None
         tries = len(list(home.glob("try-*")))
         if tries >= TRIES:
@@ -59,7 +60,7 @@ class DetachedJudge:
 
     def stop(self, job: Job) -> None:
         home = self._home(job)
-        if _held(home):
+        if held(home):
             with contextlib.suppress(OSError, ValueError):
                 os.killpg(int((home / "session").read_text(encoding="ascii")), signal.SIGKILL)
 
@@ -119,20 +120,9 @@ def _approved(settings: Settings, folder: Path) -> list[Path]:
     return [file]
 
 
-def _held(home: Path) -> bool:
-    try:
-        with (home / "lock").open("rb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except BlockingIOError:
-        return True
-    return False
-
-
 def main(home: Path, candidate: Path) -> None:
     """Judge, and leave gate.json in `home`; one process at a time."""
-    with (home / "lock").open("ab") as lock:
+    with (home / LOCK).open("ab") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

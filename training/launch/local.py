@@ -23,8 +23,8 @@ from training.launch.bundle import BOOTSTRAP, ROOT, build
 from training.launch.contract import Configured, Known, RefusedError
 from training.launch.marks import check_sums, progress_in, status_in
 from training.launch.user_data import environment, minutes_for
+from training.locks import LOCK, held
 
-_LOCK: Final = "lock"
 _STARTED: Final = "started"
 _KEPT_ENVIRONMENT: Final = ("PATH", "HOME", "LANG", "TMPDIR", "SSL_CERT_FILE", "HF_HOME", "HF_HUB_OFFLINE", "HF_TOKEN")
 """All that training sees of our environment: chat tokens are none of its business."""
@@ -95,7 +95,7 @@ class LocalLauncher:
     def look(self, job: Job, attempt: Attempt) -> Seen:
         home, name = self._home(job, attempt), _name(job, attempt)
         # The process first: what it said last is there by the time it is gone.
-        machine: MachineState = "running" if _held(home) else "ended" if (home / _STARTED).exists() else "absent"
+        machine: MachineState = "running" if held(home) else "ended" if (home / _STARTED).exists() else "absent"
         marks = self._place / "jobs" / job.id
         return Seen(
             machine=machine,
@@ -121,7 +121,7 @@ class LocalLauncher:
     def reap(self, jobs: Known, now: float) -> list[str]:
         ended = []
         for home in sorted((self._folder / "boxes").glob("*/a*")):
-            if not _held(home):
+            if not held(home):
                 continue
             job = jobs(home.parent.name)
             if job is None or job.final or now - (home / _STARTED).stat().st_mtime > _minutes(home) * 60 + 300:
@@ -153,21 +153,9 @@ def _minutes(home: Path) -> int:
     return 0
 
 
-def _held(home: Path) -> bool:
-    """Whether anything of this attempt runs."""
-    try:
-        with (home / _LOCK).open("rb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except BlockingIOError:
-        return True
-    return False
-
-
 def _end(home: Path) -> bool:
     """End what runs there, kindly first. True once nothing does."""
-    if not _held(home):
+    if not held(home):
         return True
     with contextlib.suppress(OSError, ValueError):
         session = int((home / _STARTED).read_text(encoding="ascii"))
@@ -179,11 +167,11 @@ def _end(home: Path) -> bool:
         if not asked.exists():
             asked.touch()
             os.killpg(session, signal.SIGTERM)
-    return not _held(home)
+    return not held(home)
 
 
 def _become_the_bootstrap(home: Path) -> None:
-    lock = (home / _LOCK).open("ab")
+    lock = (home / LOCK).open("ab")
     for _ in range(20):  # somebody may just be looking whether it is held
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -100,6 +100,11 @@ def go_on() -> bool:
     return False
 
 
+def phrasing(settings: Settings) -> Settings:
+    """The same settings, with a model that is allowed to phrase."""
+    return settings.model_copy(update={"answering": settings.answering.model_copy(update={"phrase": True})})
+
+
 # For one person
 
 
@@ -121,7 +126,7 @@ def test_the_model_phrases_and_is_not_believed(
 
     def read(script: str) -> str:
         engine = ScriptedEngine(script, "adapter")
-        passage = Personal(index, embedder, phrase_with(settings, Serving(lambda: engine))).read(
+        passage = Personal(index, embedder, phrase_with(phrasing(settings), Serving(lambda: engine))).read(
             asked, Places("Germany")
         )
         assert "25 days" not in "\n".join(engine.prompts), "the prompt holds no other country's rule"
@@ -212,7 +217,9 @@ def test_at_a_short_length_what_is_left_out_is_named(summaries: Summaries) -> No
 def test_a_summary_believes_no_number_of_the_model(
     index: Callable[[], Index], embedder: Embedder, store: Store, settings: Settings, folder: Path
 ) -> None:
-    phrase = phrase_with(settings, Serving(lambda: ScriptedEngine("You get 99 days when a relative dies. [1]", "a1")))
+    phrase = phrase_with(
+        phrasing(settings), Serving(lambda: ScriptedEngine("You get 99 days when a relative dies. [1]", "a1"))
+    )
     written = Summaries(index, embedder, Versions(store), phrase)
     assert "99" not in written.topic("summarise leave in 3 sentences", ["employee"], nothing, go_on).text
 

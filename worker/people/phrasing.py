@@ -31,10 +31,9 @@ def phrase_with(settings: Settings, serving: Serving) -> Phrase:
     """A `Phrase` by the engine in service."""
 
     def phrase(question: str, excerpts: Sequence[Excerpt]) -> list[str]:
+        if not settings.answering.phrase:
+            return []
         with serving.lease() as engine:
-            chosen = settings.answering.phrase
-            if not (engine.version.adapter is not None if chosen is None else chosen):
-                return []
             deadline = time.monotonic() + settings.answering.timeout_seconds
 
             def check(sentence: str) -> str | None:

@@ -50,7 +50,8 @@ class Registry:
         """The configured registry: `registry` of the settings, or a folder in the state folder."""
         address = settings.registry or str(settings.state_dir / "registry")
         storage = open_storage(address, settings.state_dir / "registry-cache")
-        return cls(storage, shipped=find_shipped())
+        # It was trained for the packaged model; an operator's own model is another base.
+        return cls(storage, shipped=None if settings.model.path else find_shipped())
 
     # Versions
 

@@ -112,10 +112,13 @@ def test_the_manifest_asks_for_what_the_bot_listens_to_and_no_more() -> None:
         "message.channels",
         "message.groups",
         "message.mpim",
+        "team_join",
+        "user_change",
     }
     assert {"chat:write", "assistant:write", "commands", "im:write", "app_mentions:read"} <= scopes
-    assert not any(scope.endswith("manage") or scope.startswith(("admin", "files")) for scope in scopes)
-    assert [command["command"] for command in manifest["features"]["slash_commands"]] == ["/hr"]
+    assert not any(scope.endswith("manage") or scope.startswith("admin") for scope in scopes)
+    commands = [command["command"] for command in manifest["features"]["slash_commands"]]
+    assert commands == ["/hr", "/hr-onboard", "/hr-draft", "/hr-gaps", "/hr-retrain"]
     assert manifest["settings"]["socket_mode_enabled"] is True
 
 

@@ -4,7 +4,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format aws-test clean pins bench eval bench-swap simulate compose-test
+.PHONY: help demo test lint format aws-test clean pins bench eval train-demo bench-swap simulate compose-test
 
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -39,6 +39,9 @@ aws-test: $(VENV)/.test ## Run retrain jobs on a simulated AWS, and `quantahr jo
 SECOND := tests/companies/kahawai_ferries
 eval: $(VENV)/.test ## How good the answers are on a handbook that nothing was trained on, beside quoting alone.
 	@$(BIN)/quantahr eval --policies $(SECOND)/policies --questions $(SECOND)/questions_dev.jsonl --against quote
+
+train-demo: $(VENV)/.test ## Train the demo's adapter anew, on this machine (about an hour; resumes where it was cut off).
+	@$(BIN)/quantahr train --config config/demo_qlora_config.json --platform local --out runs/demo --resume
 
 bench-swap: $(VENV)/.test ## Swap the model 100 times under 8 clients, and say what they noticed (half an hour).
 	@$(BIN)/python -m benchmarks.swap

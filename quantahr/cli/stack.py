@@ -92,6 +92,7 @@ class Stack:
             ) from None
         try:
             if self._alone():
+                self._outlast()
                 self._start()
             else:
                 self._join()
@@ -166,6 +167,13 @@ class Stack:
             f"Another `quantahr up` holds {self._folder}, but its Redis does not answer. End that one (Ctrl-C) and try "
             "again."
         )
+
+    def _outlast(self) -> None:
+        """Wait for the Redis of an `up` that was killed a moment ago: when it ends, it takes its socket along."""
+        deadline = time.monotonic() + STOP_SECONDS
+        while time.monotonic() < deadline and _running(self._settings):
+            time.sleep(0.1)
+        self._note.unlink(missing_ok=True)
 
     def _start(self) -> None:
         self._watcher = subprocess.Popen(

@@ -8,8 +8,10 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 
+from bots import wording
 from bots.forms import Actor, Field, FieldKind, Form, Reply, Work
 from bots.roles import Roles
+from bots.uploads import UPLOAD_BYTES, UploadError, too_large
 from quantahr.errors import QuantaHRError
 from quantahr.people.drafts import Template, find_template, load_templates
 from quantahr.people.loop import FEWEST, Loop
@@ -22,10 +24,7 @@ DRAFT, STANDARD = "draft", "standard"
 DRAFTS_ARE_HRS = "Drafts are for HR only. For a question about a policy, just ask me."
 GAPS_ARE_HRS = "Only HR sees what I could not answer."
 NO_GAPS = f"Nothing at the moment: no question without an answer was asked by {FEWEST} people or more."
-FILES_ARE_HRS = "Only HR can send me documents. Please type your question, and leave personal data out."
 WHAT_TO_SUMMARISE = "What shall I summarise? For example: `/hr summarise parental leave in 5 sentences`."
-UPLOAD_BYTES = 5 * 2**20
-UPLOAD_SECONDS = 900
 
 
 class HrDesk:
@@ -78,18 +77,25 @@ class HrDesk:
             return _say(why)
         return Reply(work=Work("summary", f"summarise {text.strip()}")) if text.strip() else _say(WHAT_TO_SUMMARISE)
 
-    async def may_upload(self, actor: Actor, name: str, size: int) -> str | None:
-        """Why this document is not taken; None if it may be."""
+    def takes_files(self, actor: Actor) -> bool:
+        """Whether documents of this person are read at all."""
+        return self._is_hr(actor)
+
+    async def admit_files(self, actor: Actor) -> None:
+        """Raises UploadError unless this person's documents are read."""
         if not self._is_hr(actor):
             await self._audit(actor, "upload.refused")
-            return FILES_ARE_HRS
+            raise UploadError(wording.NO_FILES)
+
+    async def check_upload(self, actor: Actor, name: str, size: int) -> None:
+        """Raises UploadError if this document is not taken; a `size` of 0 is not known yet."""
         if not name.lower().endswith(".docx"):
-            return "I can summarise Word documents (.docx) only. Save it as .docx and drop it here again."
+            raise UploadError(
+                "I can summarise Word documents (.docx) only. Save it as .docx, without macros, and drop it here again."
+            )
         if size > UPLOAD_BYTES:
-            limit = UPLOAD_BYTES // 2**20
-            return f"This document has {size / 2**20:.0f} MB; I take up to {limit} MB. Remove its pictures."
+            raise UploadError(too_large(size))
         await self._audit(actor, "upload.summarised")
-        return None
 
     async def gaps(self, actor: Actor) -> Reply:
         """`/hr-gaps`: what many asked and nothing answers, and what has changed since it was answered."""

@@ -54,6 +54,7 @@ ONLY_THE_ASKER: Final = "Only the person who asked can open this."
 NO_FILES: Final = (
     "Thank you, but I cannot open files. Please type your question in your own words, and leave personal data out."
 )
+NO_FILES_BUT: Final = "I cannot open the file, but I answer what you typed."
 OFF_HERE: Final = "I do not answer in this channel. Write to me directly instead."
 OUR_PEOPLE_ONLY: Final = "I am sorry, I only answer people of the company that runs me."
 NOTHING_TO_STOP: Final = "There is nothing to stop: I am not answering anything of yours at the moment."

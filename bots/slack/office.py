@@ -1,4 +1,4 @@
-"""Onboarding and HR's desk in Slack: commands, buttons, forms, people who join, documents that are dropped."""
+"""Onboarding and HR's desk in Slack: commands, buttons, forms, people who join."""
 
 import asyncio
 import json
@@ -6,18 +6,15 @@ import logging
 import re
 from collections.abc import Collection
 from typing import Any
-from urllib.parse import urlsplit
 
-import aiohttp
 from slack_bolt.async_app import AsyncApp
 
-from bots.forms import Actor, Reply, Work
-from bots.hr import UPLOAD_BYTES, UPLOAD_SECONDS
+from bots.forms import Actor, Reply
 from bots.office import COMMANDS
 from bots.slack.desk import Desk, Json
+from bots.slack.files import start
 from bots.slack.people_blocks import ACTION, filled, form_view, mentions, message_blocks
 from bots.slack.text import escape, preview
-from quantahr.messages import Final, question_id
 from quantahr.people.words import plain
 
 log = logging.getLogger(__name__)
@@ -114,62 +111,3 @@ async def say(desk: Desk, channel: str, user: str, reply: Reply, event: str, thr
     elif reply.form is not None:
         hint = "Please type this as a command, so that I can open the form: /hr-onboard or /hr-draft."
         await desk.client.chat_postMessage(channel=channel, thread_ts=thread, text=hint)
-
-
-async def start(desk: Desk, work: Work, channel: str, user: str, thread: str, event: str) -> None:
-    """Let the worker write, under a message of a direct conversation."""
-    address = {"kind": "dm", "team": desk.team, "channel": channel, "user": user, "thread": thread}
-    await desk.ask(text=work.text, thread=event, event=event, address=address, kind=work.kind)
-    if work.word:
-        desk.later(_send_word(desk, question_id("slack", desk.team, event), channel, thread))
-
-
-async def dropped(desk: Desk, event: Json, team: str, text: str) -> bool:
-    """A document was dropped into a direct conversation. Returns False if this is none of ours."""
-    file = event["files"][0]
-    name, size = str(file.get("name") or ""), int(file.get("size") or 0)
-    actor = Actor("slack", team, event["user"])
-    channel, thread = event["channel"], event.get("thread_ts") or event["ts"]
-    why = await desk.office.hr.may_upload(actor, name, size)
-    if why is None:
-        data = await _download(desk, str(file.get("url_private_download") or file.get("url_private") or ""))
-        if data is None:
-            why = "I could not get this document from Slack. Please drop it here again."
-        else:
-            key = f"{channel}:{event['ts']}"
-            await desk.conversation.bus.put_upload(question_id("slack", team, key), data, UPLOAD_SECONDS)
-            await start(desk, Work("summary", f"{name}\n{text}"), channel, event["user"], thread, key)
-    if why is not None:
-        await desk.client.chat_postMessage(channel=channel, thread_ts=thread, text=why)
-    return True
-
-
-async def _download(desk: Desk, url: str) -> bytes | None:
-    """The bytes of a file, at most UPLOAD_BYTES. The token goes to Slack's own hosts only."""
-    host, own = urlsplit(url).hostname or "", urlsplit(desk.settings.slack.api_url).hostname
-    if host != own and not host.endswith(".slack.com"):
-        return None
-    headers = {"Authorization": f"Bearer {desk.client.token}"}
-    try:
-        async with (
-            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as session,
-            session.get(url, headers=headers, allow_redirects=False) as answer,
-        ):
-            data = await answer.content.read(UPLOAD_BYTES + 1)
-            while len(data) <= UPLOAD_BYTES and (more := await answer.content.read(UPLOAD_BYTES + 1 - len(data))):
-                data += more
-            return data if answer.status == 200 and len(data) <= UPLOAD_BYTES else None
-    except (aiohttp.ClientError, TimeoutError, OSError) as error:
-        log.info("a file could not be fetched (%s)", type(error).__name__)
-        return None
-
-
-async def _send_word(desk: Desk, question: str, channel: str, thread: str) -> None:
-    """The finished draft once more, as a Word file."""
-    from quantahr.people.word import write_word
-
-    async for _, end in desk.conversation.bus.follow(question):
-        if not isinstance(end, Final) or end.verdict == "refused":
-            continue
-        data = await asyncio.to_thread(write_word, end.text)
-        await desk.client.files_upload_v2(channel=channel, thread_ts=thread, filename="draft.docx", content=data)

@@ -12,7 +12,7 @@ from botbuilder.schema import Activity, ChannelAccount
 
 from bots import wording
 from bots.conversation import Incoming
-from bots.teams import actions, activities, office, proactive, retrain
+from bots.teams import actions, activities, files, office, proactive, retrain
 from bots.teams.desk import Desk
 from bots.teams.place import Place
 from bots.teams.surface import TeamsSurface
@@ -53,10 +53,9 @@ class TeamsBot(ActivityHandler):
         if not place.private and not _mentioned(activity):
             return
         text = plain_text(activity)
-        if await office.message(self._desk, place, activity, text):
+        if await files.taken(self._desk, place, activity, text):
             return
-        if not text and _has_files(activity):
-            self._say(place, wording.NO_FILES)
+        if await office.message(self._desk, place, activity, text):
             return
         if STOP.fullmatch(text):
             await self._stop(place)
@@ -132,7 +131,7 @@ class TeamsBot(ActivityHandler):
                 return InvokeResponse(status=200, body={})
             case "fileConsent/invoke":
                 if isinstance(activity.value, Mapping):
-                    self._desk.later(office.consent(self._desk, activity.value))
+                    self._desk.later(files.consent(self._desk, place, message, activity.value))
                 return InvokeResponse(status=200, body={})
             case _:
                 return InvokeResponse(status=501)
@@ -178,7 +177,3 @@ def _mentioned(activity: Activity) -> bool:
         entity.type == "mention" and ((entity.additional_properties or {}).get("mentioned") or {}).get("id") == bot
         for entity in activity.entities or []
     )
-
-
-def _has_files(activity: Activity) -> bool:
-    return any(not str(one.content_type or "").startswith("text/") for one in activity.attachments or [])

@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 
 FEEDBACK_SECONDS: Final = 30 * 86_400
 """How long a thumb finds its answer."""
+REPEATS_SECONDS: Final = 900
 PACE_SECONDS: Final = 1.05
 """Between two requests of one stream; Teams allows one a second."""
 STREAM_SECONDS: Final = 100.0
@@ -96,6 +97,14 @@ class Desk:
     async def shown_in(self, place: Place, message: str) -> str | None:
         """The question that `message` answers."""
         return await self.conversation.bus.recall(_name(place, message)) if message else None
+
+    async def first(self, event: str) -> bool:
+        """Whether this activity is new. Without Redis everything is: twice is better than never."""
+        try:
+            return await self.conversation.bus.once(f"teams:{event}", REPEATS_SECONDS)
+        except Exception as error:
+            log.warning("repeated activities cannot be recognised at the moment (%s)", type(error).__name__)
+            return True
 
     def later(self, work: Coroutine[Any, Any, None]) -> None:
         """Do `work` beside the turn; what fails is logged."""

@@ -1,4 +1,4 @@
-"""Onboarding and HR's desk in Teams: words, cards, forms, members who are added, documents that are dropped.
+"""Onboarding and HR's desk in Teams: words, cards, forms, members who are added.
 
 Teams has no slash commands for bots and shows a card's answer to the one who pressed; so commands are messages that
 begin with `hr-…`, and everything private goes to the personal chat.
@@ -9,33 +9,24 @@ import logging
 import re
 from collections.abc import Mapping
 from typing import Any, Final
-from urllib.parse import urlsplit
 
-import aiohttp
-from botbuilder.schema import Activity, Attachment, ChannelAccount
+from botbuilder.schema import Activity, ChannelAccount
 
-from bots.conversation import Incoming
-from bots.forms import Actor, Form, Reply, Work
-from bots.hr import UPLOAD_BYTES, UPLOAD_SECONDS
+from bots.forms import Actor, Form, Reply
 from bots.teams import activities
 from bots.teams.cards import Card
 from bots.teams.desk import Desk
+from bots.teams.files import start
 from bots.teams.people_cards import form_card, message_card
 from bots.teams.place import Place
-from bots.teams.surface import TeamsSurface
-from quantahr.messages import Final as FinalEvent
-from quantahr.messages import question_id
 from quantahr.people.words import plain
 from quantahr.store.tables import ReferenceRow
 
 log = logging.getLogger(__name__)
 
 BUTTON, FORM = "office", "office_form"
-FILE: Final = "application/vnd.microsoft.teams.file.download.info"
-CONSENT: Final = "application/vnd.microsoft.teams.card.file.consent"
 IN_PRIVATE: Final = "I have answered you in our private chat."
 WRITING: Final = "I am writing it; it will appear in our private chat."
-_HOSTS: Final = (".sharepoint.com", ".sharepoint.us", ".sharepoint.cn", ".svc.ms")
 
 
 def actor_of(place: Place) -> Actor:
@@ -44,16 +35,12 @@ def actor_of(place: Place) -> Actor:
 
 
 async def message(desk: Desk, place: Place, activity: Activity, text: str) -> bool:
-    """A command, or a document; False if it is a question."""
+    """A command; False if it is a question."""
     event = f"{place.conversation}\0{activity.id}"
-    found = _document(activity) if place.private else None
-    if (found or desk.office.concerns(text)) and not await _first(desk, event):
-        return True
-    if found:
-        await _dropped(desk, place, found, text, event)
-        return True
     if not desk.office.concerns(text):
         return False
+    if not await desk.first(event):
+        return True
     told = await asyncio.to_thread(_with_people, desk, place, activity, text)
     reply = await desk.office.message(actor_of(place), told)
     if reply is None:
@@ -94,25 +81,6 @@ async def say(desk: Desk, chat: Place, reply: Reply, event: str) -> None:
         await desk.connector.send(chat, activities.message(chat, "", cards=[card]))
 
 
-async def start(desk: Desk, chat: Place, work: Work, event: str) -> None:
-    """Let the worker write, in a personal chat."""
-    incoming = Incoming(
-        platform="teams",
-        tenant=chat.tenant,
-        conversation=chat.channel,
-        thread=event,
-        user=chat.user,
-        event=event,
-        text=work.text,
-        private=True,
-        kind=work.kind,
-    )
-    question = question_id("teams", chat.tenant, event)
-    await desk.conversation.ask(incoming, TeamsSurface(desk, chat, question))
-    if work.word:
-        desk.later(_offer_word(desk, chat, question))
-
-
 async def members_added(desk: Desk, place: Place, members: list[ChannelAccount]) -> None:
     """People were added where the bot is. They may have worked here for years, so HR is asked."""
     for member in members:
@@ -120,91 +88,6 @@ async def members_added(desk: Desk, place: Place, members: list[ChannelAccount])
         if user:
             actor = Actor("teams", place.tenant, user, str(member.name or ""))
             await desk.office.people.arrived(actor, certain=False)
-
-
-async def consent(desk: Desk, value: Mapping[str, Any]) -> None:
-    """The user agreed to get a file: it goes where Teams says."""
-    from quantahr.people.word import write_word
-
-    question = str((value.get("context") or {}).get("question", ""))
-    url = str((value.get("uploadInfo") or {}).get("uploadUrl", ""))
-    end = await desk.conversation.ended(question)
-    if value.get("action") != "accept" or not isinstance(end, FinalEvent) or not _trusted(desk, url):
-        return
-    data = await asyncio.to_thread(write_word, end.text)
-    headers = {"Content-Range": f"bytes 0-{len(data) - 1}/{len(data)}"}
-    async with aiohttp.ClientSession() as session, session.put(url, data=data, headers=headers) as answer:
-        if answer.status >= 300:
-            log.warning("a file could not be uploaded (%d)", answer.status)
-
-
-async def _first(desk: Desk, event: str) -> bool:
-    """Whether this activity is new. Without Redis everything is: twice is better than never."""
-    try:
-        return await desk.conversation.bus.once(f"teams:{event}", 900)
-    except Exception as error:
-        log.warning("repeated activities cannot be recognised at the moment (%s)", type(error).__name__)
-        return True
-
-
-async def _offer_word(desk: Desk, chat: Place, question: str) -> None:
-    from quantahr.people.word import write_word
-
-    async for _, end in desk.conversation.bus.follow(question):
-        if isinstance(end, FinalEvent) and end.verdict == "quoted":
-            size = len(await asyncio.to_thread(write_word, end.text))
-            content = {"description": "Your draft as a Word file", "sizeInBytes": size}
-            content |= {"acceptContext": {"question": question}, "declineContext": {"question": question}}
-            offered = activities.message(chat, "")
-            offered.attachments = [Attachment(content_type=CONSENT, name="draft.docx", content=content)]
-            await desk.connector.send(chat, offered)
-
-
-async def _dropped(desk: Desk, place: Place, file: Mapping[str, Any], caption: str, event: str) -> None:
-    name = str(file["name"])
-    why = await desk.office.hr.may_upload(actor_of(place), name, int(file.get("size") or 0))
-    if why is None:
-        data = await _download(desk, str(file["url"]))
-        if data is None:
-            why = "I could not get this document from Teams, or it is too large. Please drop it here again."
-        else:
-            question = question_id("teams", place.tenant, event)
-            await desk.conversation.bus.put_upload(question, data, UPLOAD_SECONDS)
-            await start(desk, place, Work("summary", f"{name}\n{caption}"), event)
-    if why is not None:
-        await desk.connector.send(place, activities.message(place, why))
-
-
-def _document(activity: Activity) -> dict[str, Any] | None:
-    for one in activity.attachments or []:
-        if one.content_type == FILE and isinstance(one.content, Mapping) and one.content.get("downloadUrl"):
-            return {"name": one.name or "", "url": one.content["downloadUrl"], "size": one.content.get("fileSize")}
-    return None
-
-
-async def _download(desk: Desk, url: str) -> bytes | None:
-    if not _trusted(desk, url):
-        return None
-    try:
-        async with (
-            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as session,
-            session.get(url, allow_redirects=False) as answer,
-        ):
-            data = b""
-            while len(data) <= UPLOAD_BYTES and (more := await answer.content.read(UPLOAD_BYTES + 1 - len(data))):
-                data += more
-            return data if answer.status == 200 and len(data) <= UPLOAD_BYTES else None
-    except (aiohttp.ClientError, TimeoutError, OSError) as error:
-        log.info("a file could not be fetched (%s)", type(error).__name__)
-        return None
-
-
-def _trusted(desk: Desk, url: str) -> bool:
-    """Whether a file address is Microsoft's, or one that the administrator named."""
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    named = {urlsplit(one).hostname or one for one in desk.settings.teams.service_urls}
-    return host in named or (parts.scheme == "https" and host.endswith(_HOSTS))
 
 
 def _with_people(desk: Desk, place: Place, activity: Activity, text: str) -> str:

@@ -14,8 +14,9 @@ from quantahr.people.refusal import JUDGING
 from quantahr.settings import People, Settings
 from quantahr.store import Store
 from tests.bots.conftest import Start
-from tests.fakes.fake_slack import TEAM, FakeSlack, Message
+from tests.fakes.fake_slack import TEAM, FakeSlack
 from tests.fakes.people import until
+from tests.fakes.slack_shapes import Message
 from tests.fakes.slack_world import CHANNEL, HR_CHANNEL, SlackWorld
 
 JOURNEYS = """

@@ -10,8 +10,9 @@ from bots.slack import limits, surface
 from bots.slack.limits import Workspace
 from bots.slack.surface import SlackSurface
 from quantahr.messages import Final
-from tests.fakes.fake_slack import BOT_TOKEN, TEAM, FakeSlack, Message
+from tests.fakes.fake_slack import BOT_TOKEN, TEAM, FakeSlack
 from tests.fakes.scripted_worker import SOURCE
+from tests.fakes.slack_shapes import Message
 
 TEXT = "You get 30 days of leave. Five of them may be carried over. [1]"
 END = Answer("q1", Final(verdict="answered", text=TEXT, sources=(SOURCE,)))

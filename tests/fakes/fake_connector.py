@@ -11,6 +11,7 @@ from aiohttp import web
 
 from tests.fakes.fake_identity import APP_ID, PASSWORD, TENANT, FakeIdentity
 from tests.fakes.stream_rules import SIZE, RefusedByTeamsError, StreamRules, Throttle, stream_info
+from tests.fakes.teams_files import CONSENT, TeamsFiles
 
 BOT = f"28:{APP_ID}"
 
@@ -55,6 +56,7 @@ class FakeTeams:
         self.identity = FakeIdentity()
         self.rules = StreamRules(pace, longest)
         self.throttle = Throttle()
+        self.drive = TeamsFiles()
         self.chats: dict[str, Chat] = {}
         self.messages: list[Message] = []
         self.requests: list[tuple[str, str, dict[str, Any]]] = []
@@ -75,6 +77,7 @@ class FakeTeams:
     async def start(self) -> None:
         application = web.Application()
         self.identity.routes(application)
+        self.drive.routes(application)
         path = "/teams/v3/conversations"
         application.router.add_post(path, self._create)
         application.router.add_post(path + "/{chat}/activities", self._post)
@@ -85,7 +88,7 @@ class FakeTeams:
         self._runner = web.AppRunner(application)
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+        self.url = self.drive.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
         self._session = aiohttp.ClientSession()
 
     async def stop(self) -> None:
@@ -159,6 +162,7 @@ class FakeTeams:
         self.throttle.count(where)
         if chat.removed:
             raise RefusedByTeamsError(403, chat.removed)
+        self.drive.check(chat.kind, activity.get("attachments") or [])
         identifier = self._number()
         if stream_info(activity):
             stream = self.rules.step(where, chat.kind, activity, identifier)
@@ -181,6 +185,7 @@ class FakeTeams:
 
     def _replace(self, request: web.Request, activity: dict[str, Any]) -> dict[str, Any]:
         self.throttle.count(request.match_info["chat"])
+        self.drive.check(self._chat(request.match_info["chat"]).kind, activity.get("attachments") or [])
         found = self.message(request.match_info["id"])
         if found is None or found.sender != BOT:
             raise RefusedByTeamsError(404, "ActivityNotFoundInConversation")
@@ -264,6 +269,21 @@ class FakeTeams:
         if body["type"] == "application/vnd.microsoft.card.adaptive":
             message.refreshed[user] = body["value"]
         return answered
+
+    async def drop(self, user: str, *files: tuple[str, bytes], text: str = "") -> None:
+        """A user drops files (name, bytes) into the chat with the bot."""
+        attachments = [self.drive.drop(name, data) for name, data in files]
+        # Teams sends what was typed once more, as HTML.
+        attachments.append({"contentType": "text/html", "content": f"<p>{text}</p>"})
+        await self.say(user, self.personal(user).id, text, attachments=attachments)
+
+    async def consent(self, user: str, message: Message, *, accept: bool = True) -> int:
+        """A user answers the offer of a file."""
+        [card] = [one for one in message.activity["attachments"] if one["contentType"] == CONSENT]
+        value = self.drive.answer(card, accept=accept)
+        fields = {"type": "invoke", "name": "fileConsent/invoke", "replyToId": message.id, "value": value}
+        status, _ = await self.deliver(self.activity(user, message.conversation, **fields))
+        return status
 
     async def rate(self, user: str, message: Message, reaction: str, feedback: object = "") -> int:
         value = {"actionName": "feedback", "actionValue": {"reaction": reaction, "feedback": feedback}}

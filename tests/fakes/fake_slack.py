@@ -8,43 +8,20 @@ import asyncio
 import itertools
 import json
 import time
-from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
 from aiohttp import web
 
+from tests.fakes.slack_files import Hosted, SlackFiles
 from tests.fakes.slack_limits import MARKDOWN, TEXT, UPDATE_TEXT, Tiers, refuse_blocks, refuse_view
+from tests.fakes.slack_shapes import Message, RefusalError
 from tests.fakes.slack_wire import arguments_of, encoded, signed
 
 BOT_TOKEN, APP_TOKEN = "xoxb-1-real", "xapp-1-real"
 TEAM, BOT, APP = "T0COMPANY", "U0BOT", "A0APP"
 STREAM_METHODS = {"chat.startStream", "chat.appendStream", "chat.stopStream"}
 STREAM_SECONDS = 300.0
-
-
-@dataclass
-class Message:
-    channel: str
-    ts: str
-    user: str
-    text: str = ""
-    blocks: list[dict[str, Any]] = field(default_factory=list)
-    thread_ts: str | None = None
-    metadata: dict[str, Any] | None = None
-    streaming: bool = False
-    began: float = 0.0
-    ephemeral_to: str | None = None
-    deleted: bool = False
-
-
-class RefusalError(Exception):
-    """An error code of the Web API."""
-
-    def __init__(self, code: str, **more: Any) -> None:
-        super().__init__(code)
-        self.code = code
-        self.more = more
 
 
 class FakeSlack:
@@ -84,9 +61,7 @@ class FakeSlack:
         self._sockets: list[web.WebSocketResponse] = []
         self._acked: dict[str, asyncio.Event] = {}
         self.answers: dict[str, Any] = {}
-        self.uploads: dict[str, bytes] = {}
-        self.files: list[dict[str, Any]] = []
-        """{channel, thread_ts, title, content} of every file that was shared."""
+        self.drive = SlackFiles(self._shows, self._reach)
         self._runner: web.AppRunner | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self.url = ""
@@ -105,11 +80,11 @@ class FakeSlack:
         application.router.add_route("*", "/api/{method}", self._api)
         application.router.add_post("/response/{id}", self._response)
         application.router.add_get("/link", self._link)
-        application.router.add_post("/upload/{id}", self._upload)
+        self.drive.routes(application)
         self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.5)
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", port).start()
-        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+        self.url = self.drive.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
 
     async def stop(self) -> None:
         for task in self._tasks:
@@ -140,7 +115,8 @@ class FakeSlack:
             return web.json_response({"ok": False, "error": refusal.code, **refusal.more})
 
     def _handler(self, method: str) -> Any:
-        handler = getattr(self, "_" + method.replace(".", "_"), None)
+        owner, prefix = (self.drive, "") if method.startswith("files.") else (self, "_")
+        handler = getattr(owner, prefix + method.replace(".", "_"), None)
         if handler is None or method in self.unknown:
             raise RefusalError("unknown_method")
         return handler
@@ -154,6 +130,16 @@ class FakeSlack:
             raise RefusalError("invalid_auth")
         if method in self.scopes_missing:
             raise RefusalError("missing_scope", needed="chat:write", provided="commands")
+
+    def _shows(self, request: web.Request) -> bool:
+        """Whether a download shows the bot's token, and the app may read files."""
+        shown = request.headers.get("Authorization") == f"Bearer {self.bot_token}"
+        return shown and "files:read" not in self.scopes_missing
+
+    @property
+    def files(self) -> list[dict[str, Any]]:
+        """The files that the bot shared."""
+        return self.drive.shared
 
     def _auth_test(self, _: dict[str, Any]) -> dict[str, Any]:
         return {
@@ -189,22 +175,6 @@ class FakeSlack:
         changed = self._checked(a, UPDATE_TEXT)
         message.text, message.blocks = changed.text, changed.blocks
         return {"channel": message.channel, "ts": message.ts, "text": message.text}
-
-    def _files_getUploadURLExternal(self, a: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
-        identifier = f"F{next(self._counter)}"
-        return {"upload_url": f"{self.url}/upload/{identifier}", "file_id": identifier}
-
-    async def _upload(self, request: web.Request) -> web.Response:
-        self.uploads[request.match_info["id"]] = await request.read()
-        return web.Response(text="OK")
-
-    def _files_completeUploadExternal(self, a: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
-        listed = json.loads(a["files"]) if isinstance(a["files"], str) else a["files"]
-        self._reach(a["channel_id"])
-        for file in listed:
-            shared = {"channel": a["channel_id"], "thread_ts": a.get("thread_ts"), "title": file.get("title")}
-            self.files.append({**shared, "content": self.uploads[file["id"]]})
-        return {"files": listed}
 
     def _chat_startStream(self, a: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
         self._reach(a["channel"])
@@ -444,6 +414,12 @@ class FakeSlack:
             await self.event({**mention, "type": "app_mention"})
         await self.event(event)
         return message.ts
+
+    async def drop(self, user: str, channel: str, *files: Hosted, text: str = "", whole: bool = True) -> str:
+        """Somebody drops files. Not `whole`: the event only names them, as those from another company do."""
+        named = [{"id": file.id, "mode": "file_access", "file_access": "check_file_info"} for file in files]
+        told = [file.described() for file in files] if whole else named
+        return await self.say(user, channel, text, subtype="file_share", files=told, upload=True)
 
     async def slash(self, user: str, channel: str, text: str, command: str = "/hr") -> str:
         """Somebody types a slash command. Returns what the acknowledgement showed."""

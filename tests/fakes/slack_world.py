@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from bots.slack import blocks
-from tests.fakes.fake_slack import BOT, FakeSlack, Message
+from tests.fakes.fake_slack import BOT, FakeSlack
 from tests.fakes.people import Button, Shown, Where, until
+from tests.fakes.slack_shapes import Message
 
 CHANNEL, HR_CHANNEL = "C0GENERAL", "C0HR"
 _ACTIONS: dict[str, Button] = {

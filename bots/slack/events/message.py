@@ -4,8 +4,9 @@ from typing import Any
 
 from bots import commands, wording
 from bots.forms import Actor
+from bots.slack import files
 from bots.slack.desk import Desk, Json
-from bots.slack.office import dropped, say
+from bots.slack.office import say
 from bots.slack.people_blocks import mentions
 from bots.slack.text import addressed_to, plain
 
@@ -31,13 +32,7 @@ async def direct_message(desk: Desk, event: Json, team: str) -> None:
     if _outsider(event, team):
         await desk.client.chat_postMessage(channel=channel, thread_ts=thread, text=wording.OUR_PEOPLE_ONLY)
         return
-    if event.get("files") and str(event["files"][0].get("name", "")).lower().endswith(".docx"):
-        if await desk.first(f"file:{channel}:{ts}"):
-            await dropped(desk, event, _team_of(event, team), text)
-        return
-    if not text and event.get("files"):
-        if await desk.first(f"file:{channel}:{ts}"):
-            await desk.client.chat_postMessage(channel=channel, thread_ts=thread, text=wording.NO_FILES)
+    if event.get("files") and await files.taken(desk, event, _team_of(event, team), text):
         return
     if commands.is_stop(text) and await desk.stop_here(user, channel, thread):
         return

@@ -1,12 +1,13 @@
-"""Writes the handbook of Kahawai Strait Ferries, the second fictional company, as real Word files.
+"""Writes the handbooks of the fictional companies that the product is judged on as real Word files.
 
-The text lives in `kahawai_ferries/source/*.txt`, in a markup small enough to read at a glance; this script turns it
-into what Word itself would have saved: heading styles, automatic numbering, tables, footnotes in their own part, a
-table-of-contents field with its cached entries, a page header and footer. One document (`headings: bold`) has no
-heading styles at all, only bold lines, as many handbooks do.
+The text lives in `<company>/source/`, in a markup small enough to read at a glance; this script turns it into what Word
+itself would have saved: heading styles, automatic numbering, tables, footnotes in their own part, a table-of-contents
+field with its cached entries, a page header and footer. A document with `headings: bold` has no heading styles at all,
+only bold lines, as many handbooks do.
 
-The company exists to evaluate on: nothing may be trained or tuned on it. The same text always gives the same bytes,
-so `python tests/companies/build_kahawai_ferries.py` leaves the working tree clean.
+The companies exist to evaluate on: nothing may be trained or tuned on them, and on Larkspur not even looked at before
+the last measurement. The same text always gives the same bytes, so `python tests/companies/build_companies.py` leaves
+the working tree clean.
 
 Markup: `# ## ###` headings; `- ` bullets and `1. ` numbers, nested by two spaces; `| a | b |` table rows, the first of
 them the header; `^[note]` a footnote; anything else is a paragraph. `key: value` lines on top describe the document.
@@ -33,14 +34,28 @@ from docx.oxml import OxmlElement, parse_xml
 from docx.oxml.ns import nsdecls, qn
 from docx.shared import Cm, Pt
 
-HOME = Path(__file__).parent / "kahawai_ferries"
-SOURCE, POLICIES = HOME / "source", HOME / "policies"
+HERE = Path(__file__).parent
 SAVED_AT = dt.datetime(2025, 10, 6, 9, 30)
 ZIP_TIME = (2025, 10, 6, 9, 30, 0)
 FOOTNOTES_TYPE = "application/vnd.openxmlformats-officedocument.wordprocessingml.footnotes+xml"
 FOOTNOTE = re.compile(r"\^\[([^\]]+)\]")
 LIST_ITEM = re.compile(r"^( *)(-|\d+\.) (.+)$")
 ABSTRACT_BULLETS, ABSTRACT_NUMBERS = "90", "91"
+
+
+@dataclass(frozen=True)
+class Company:
+    """What stands on every page of a company's documents, and who saved them."""
+
+    page_header: str
+    author: str
+
+
+COMPANIES = {
+    "kahawai_ferries": Company("Kahawai Strait Ferries Limited – Crew handbook", "People & Crew"),
+    "larkspur_institute": Company("The Larkspur Institute – Administrative and Personnel Manual", "Administration"),
+}
+"""By the name of the folder."""
 
 
 @dataclass
@@ -192,15 +207,15 @@ def _with_fixed_times(package: bytes) -> bytes:
     return out.getvalue()
 
 
-def _new_document(meta: dict[str, str]) -> Any:
+def _new_document(meta: dict[str, str], company: Company) -> Any:
     document = docx.Document()
     for rel_id, rel in list(document.part.package.rels.items()):
         if "thumbnail" in rel.reltype:
             del document.part.package.rels[rel_id]
     properties = document.core_properties
-    properties.title, properties.author = meta["title"], "People & Crew"
+    properties.title, properties.author = meta["title"], company.author
     properties.created = properties.modified = SAVED_AT
-    properties.last_modified_by, properties.revision, properties.comments = "People & Crew", 6, ""
+    properties.last_modified_by, properties.revision, properties.comments = company.author, 6, ""
     document.styles["Normal"].font.name, document.styles["Normal"].font.size = "Calibri", Pt(11)
     for level in (1, 2, 3):
         contents_line = document.styles.add_style(f"toc {level}", WD_STYLE_TYPE.PARAGRAPH)
@@ -211,18 +226,19 @@ def _new_document(meta: dict[str, str]) -> Any:
         layout.tab_stops.add_tab_stop(Cm(15), WD_TAB_ALIGNMENT.RIGHT, WD_TAB_LEADER.DOTS)
     _define_lists(document)
     section = document.sections[0]
-    section.header.paragraphs[0].text = "Kahawai Strait Ferries Limited – Crew handbook"
+    section.header.paragraphs[0].text = company.page_header
     section.footer.paragraphs[0].text = meta["footer"]
     section.footer.paragraphs[0].alignment = WD_ALIGN_PARAGRAPH.CENTER
     return document
 
 
 def build(source: Path) -> tuple[str, bytes]:
-    """Turns one source text into a Word file. Returns its file name and its bytes, always the same for one text."""
+    """Turns `<company>/source/<text>` into a Word file. Returns its name and its bytes, always the same for one text."""
     head, body = source.read_text("utf-8").split("\n\n", 1)
     meta = dict(line.split(": ", 1) for line in head.splitlines())
     lines = body.splitlines()
-    writer = _Writer(_new_document(meta), bold_headings=meta.get("headings") == "bold")
+    company = COMPANIES[source.parents[1].name]
+    writer = _Writer(_new_document(meta, company), bold_headings=meta.get("headings") == "bold")
     writer.document.add_paragraph(meta["title"], style="Title")
     if meta.get("toc") == "yes":
         marks = [line.split(" ", 1) for line in lines if line.startswith("#")]
@@ -253,11 +269,13 @@ def build(source: Path) -> tuple[str, bytes]:
 
 
 def main() -> None:
-    """Writes every policy of the company into its folder."""
-    POLICIES.mkdir(exist_ok=True)
-    for source in sorted(SOURCE.glob("*.txt")):
-        name, data = build(source)
-        (POLICIES / name).write_bytes(data)
+    """Writes every policy of every company into its folder."""
+    for company in COMPANIES:
+        policies = HERE / company / "policies"
+        policies.mkdir(exist_ok=True)
+        for source in sorted((HERE / company / "source").iterdir()):
+            name, data = build(source)
+            (policies / name).write_bytes(data)
 
 
 if __name__ == "__main__":

@@ -233,7 +233,7 @@ def _new_document(meta: dict[str, str], company: Company) -> Any:
 
 
 def build(source: Path) -> tuple[str, bytes]:
-    """Turns `<company>/source/<text>` into a Word file. Returns its name and its bytes, always the same for one text."""
+    """Turns `<company>/source/<text>` into a Word file. Returns its name and bytes, always the same for one text."""
     head, body = source.read_text("utf-8").split("\n\n", 1)
     meta = dict(line.split(": ", 1) for line in head.splitlines())
     lines = body.splitlines()

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from quantahr.errors import PolicyError
 from quantahr.policies import Library, LibraryFollower
 from quantahr.retrieval import Embedder, EmbeddingCache, Index, load_embedder
+from quantahr.retrieval.embedder import give_back_memory
 from quantahr.settings import Settings
 from worker.answering.disclosure import Disclosure
 
@@ -83,6 +84,7 @@ class Knowledge:
             return
         self._index = index
         self._ready.set()
+        give_back_memory()
         log.info("index %s: %d sections of %d documents", index.version, len(index), len(library.documents))
         for listener in self.listeners:
             listener(library, index)

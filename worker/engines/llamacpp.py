@@ -39,6 +39,9 @@ from worker.engines.machine import free_memory, usable_cores
 _COMPUTE_BYTES = 150 << 20
 """What llama.cpp needs beside weights and cache, measured with batches of 512 and a vocabulary of 49,152."""
 
+_SPIN = "1000"
+"""How often a thread of OpenMP looks whether the others are done before it sleeps."""
+
 _LIKELIEST = 100
 """How many next tokens `choose` looks at."""
 
@@ -74,8 +77,10 @@ class LlamaCppEngine:
         check_memory(_bytes_needed(header, adapter, slots * context_tokens), free_memory(), model)
 
         # Read by OpenMP when it is loaded. By default its threads spin while they wait for each other, and where other
-        # processes want the same cores that cost more than nine tenths of the speed (benchmarks/RESULTS.md).
-        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+        # processes want the same cores that cost more than nine tenths of the speed; where none do, not spinning at
+        # all costs a quarter, for an adapter's many small products (benchmarks/RESULTS.md). So they spin, but briefly.
+        if "OMP_WAIT_POLICY" not in os.environ:
+            os.environ.setdefault("GOMP_SPINCOUNT", _SPIN)
         import xllamacpp
 
         self._key = secrets.token_urlsafe(32)

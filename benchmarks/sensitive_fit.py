@@ -1,9 +1,10 @@
-"""Fits the classifier of sensitive messages (worker/answering/disclosure.npz), and measures it on the held-out file.
+"""Fits the classifier of sensitive messages (worker/answering/disclosure.npz), and measures it on what is held out.
 
     python benchmarks/sensitive_fit.py [--write]
 
 It learns from benchmarks/sensitive/ and the questions of data/general_knowledge (ordinary, unless a line is among the
-disclosures), never from tests/worker/guard_heldout.yaml. Without --write it only measures what is there.
+disclosures), never from tests/worker/guard_heldout*.yaml nor from a company's questions. Without --write it only
+measures what is there.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 import yaml
 
+from quantahr.grading import read_golden
 from quantahr.retrieval import load_embedder
 from quantahr.settings import Contacts
 from worker.answering import guard
@@ -21,7 +23,12 @@ from worker.answering.disclosure import ORDINARY, Disclosure, Features, combined
 
 ROOT = Path(__file__).parent.parent
 WEIGHTS = ROOT / "worker/answering/disclosure.npz"
-HELD_OUT = ROOT / "tests/worker/guard_heldout.yaml"
+HELD_OUT = (ROOT / "tests/worker/guard_heldout.yaml", ROOT / "tests/worker/guard_heldout_second.yaml")
+QUESTIONS = (
+    ROOT / "data/golden/golden.jsonl",
+    ROOT / "tests/companies/kahawai_ferries/questions_dev.jsonl",
+    *sorted((ROOT / "data/companies").glob("*/questions.jsonl")),
+)
 _DECAY = 1e-4
 _COMMON = 0.4
 """Weight of an everyday question: there are many of them and the near misses must count."""
@@ -88,16 +95,23 @@ def write() -> None:
 
 def measure() -> None:
     """Print how many of each topic are routed, with the patterns alone and with the classifier."""
-    held = yaml.safe_load(HELD_OUT.read_text("utf-8"))
     disclosure, contacts = Disclosure(load_embedder()), Contacts()
-    blocks = {**held["sensitive"], ORDINARY: held["ordinary"]}
-    print("| topic | messages | patterns alone | routed | to this topic |\n| --- | --- | --- | --- | --- |")
-    for topic, block in blocks.items():
-        texts = block.splitlines()
-        alone = sum(guard.check(text, contacts).kind == "sensitive" for text in texts)
-        judged = [guard.check(text, contacts, disclosure) for text in texts]
-        routed = sum(one.kind == "sensitive" for one in judged)
-        print(f"| {topic} | {len(texts)} | {alone} | {routed} | {sum(one.topic == topic for one in judged)} |")
+    for file in HELD_OUT:
+        held = yaml.safe_load(file.read_text("utf-8"))
+        blocks = {name: block.splitlines() for name, block in held["sensitive"].items()}
+        every = [text for block in blocks.values() for text in block]
+        print(f"\n{file.name}\n| topic | messages | patterns alone | routed | to this topic |")
+        print("| --- | --- | --- | --- | --- |")
+        for topic, texts in {**blocks, "every topic": every, ORDINARY: held["ordinary"].splitlines()}.items():
+            alone = sum(guard.check(text, contacts).kind == "sensitive" for text in texts)
+            judged = [guard.check(text, contacts, disclosure) for text in texts]
+            routed = sum(one.kind == "sensitive" for one in judged)
+            print(f"| {topic} | {len(texts)} | {alone} | {routed} | {sum(one.topic == topic for one in judged)} |")
+    print("\nquestions for the handbook that are taken for disclosures")
+    for file in QUESTIONS:
+        asked = [golden.question for golden in read_golden(file) if golden.kind in ("answerable", "unanswerable")]
+        routed = sum(guard.check(text, contacts, disclosure).kind == "sensitive" for text in asked)
+        print(f"{routed} of {len(asked)}: {file.parent.name}")
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ HELP: Final = (
 )
 NOTHING_ACTIVE: Final = "Nothing is being trained at the moment. Type `/hr-retrain` to see what would be."
 TOO_LATE: Final = "This has been decided already; the message shows the newest state."
-ON_ITS_WAY: Final = "I am looking at what there is to train; the plan appears here in a moment."
+ON_ITS_WAY: Final = "I am looking at the documents; the plan appears here in a few seconds."
 SHOWN_HERE: Final = "One job at a time: this one is under way, and I show it here, too."
 
 Action = Literal["confirm", "cancel", "approve", "reject"]

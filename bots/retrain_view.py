@@ -49,7 +49,7 @@ def _parts(job: Job, wishes: Wishes, now: float) -> tuple[str, list[str], Sequen
     match job.state:
         case "requested":
             if plan is None:
-                return "Retrain the model?", ["I am looking at what there is to train…"], (cancel,)
+                return "Retrain the model?", ["I am looking at the documents…"], (cancel,)
             if wishes.confirmed_by:
                 return "Starting…", [f"{wishes.confirmed_by} confirmed this.", *_plan(plan)], (cancel,)
             if job.options.dry_run:
@@ -114,7 +114,7 @@ def _plan(plan: Plan) -> list[str]:
     lines = [
         f"Documents: {plan.documents}; changed since the live model: {changed}."
         + (f" Removed: {_some(plan.removed)}." if plan.removed else ""),
-        f"Examples: {plan.examples:,}, in {plan.steps:,} steps. Base: {plan.base}.",
+        f"Examples: about {_round(plan.examples):,}, in {plan.steps:,} steps. Base: {plan.base}.",
         f"Where: {plan.where}. Estimated: {_minutes(plan.minutes)}"
         + (f", about ${plan.price:.2f}." if plan.price_per_hour else ", no rent."),
         f"Hard cap: {plan.cap_minutes} minutes"
@@ -186,6 +186,11 @@ def _safe_by(job: Job) -> list[str]:
         return []
     moment = datetime.fromtimestamp(gone_by(job), UTC)
     return [f"Whatever happens, the machine ends itself by {moment:%H:%M} UTC."]
+
+
+def _round(count: int) -> int:
+    """To two digits: the rest is not known before the training."""
+    return round(count, 2 - len(str(count))) if count > 99 else count
 
 
 def _some(names: Sequence[str], shown: int = 5) -> str:

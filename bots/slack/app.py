@@ -42,6 +42,10 @@ from quantahr.settings import Secrets, Settings
 
 log = logging.getLogger(__name__)
 
+# With LOG_LEVEL=DEBUG these write every call with what people said.
+for _library in ("slack_sdk", "slack_bolt"):
+    logging.getLogger(_library).setLevel(logging.INFO)
+
 PATH = "/slack/events"
 PING_SECONDS = 5
 """A connection that was cut without a word is noticed after this."""

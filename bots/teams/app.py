@@ -26,6 +26,10 @@ from quantahr.settings import Secrets, Settings, Teams
 
 log = logging.getLogger(__name__)
 
+# With LOG_LEVEL=DEBUG these write every request with what people said, or the tokens.
+for _library in ("msrest", "msal", "botbuilder", "botframework"):
+    logging.getLogger(_library).setLevel(logging.INFO)
+
 LARGEST: Final = 256 * 1024
 """Bytes of an activity; Teams' own stay far below."""
 GUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)

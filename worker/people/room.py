@@ -66,7 +66,8 @@ class PeopleRoom:
     def _document(self, text: str, data: bytes, emit: Callable[[Event], None], stopped: Callable[[], bool]) -> Final:
         name, _, caption = text.partition("\n")
         with tempfile.TemporaryDirectory(prefix="qhr-") as folder:
-            file = Path(folder) / (Path(name).name or "document.docx")
+            # As people see it in the sources, but never a path, and no longer than a file system takes.
+            file = Path(folder) / f"{Path(name.replace(chr(0), '')).stem[:80] or 'document'}.docx"
             file.write_bytes(data)
             try:
                 document = load_document(file)

@@ -23,6 +23,7 @@ from quantahr.settings import Settings, load_settings
 from quantahr.store import Store
 from training.config import DEFAULT_CONFIG, QloraConfig, load_config
 from training.launch.contract import Launcher
+from training.pace import measured
 from training.planning import Request, for_options, plan_in_a_process
 from training.retrain import Tools, advance, reap, wanted
 
@@ -59,9 +60,11 @@ def make_tools(settings: Settings, *, config: Path = DEFAULT_CONFIG, root: Path 
         except redis.RedisError:
             return []
 
+    jobs = Jobs(Store.open(settings))
+
     def plan(job: Job, live: Mapping[str, str]) -> Plan:
-        request = Request(config=config, root=root, state_dir=settings.state_dir, options=job.options, live=live)
-        return plan_in_a_process(request)
+        paces = measured(jobs.history(50))
+        return plan_in_a_process(Request(config=config, root=root, options=job.options, live=live, paces=paces))
 
     def chosen(job: Job) -> QloraConfig:
         return for_options(load_config(config, root=root), job.options)
@@ -77,7 +80,7 @@ def make_tools(settings: Settings, *, config: Path = DEFAULT_CONFIG, root: Path 
         return AwsLauncher(load_infra(), chosen, root=root)
 
     return Tools(
-        jobs=Jobs(Store.open(settings)),
+        jobs=jobs,
         folder=folder,
         launchers={"local": local, "aws": aws},
         plan=plan,

@@ -5,7 +5,6 @@ has it: a CPU without bfloat16 instructions only emulates 16 bits, many times sl
 The LoRA itself is always float32.
 """
 
-import hashlib
 import logging
 import sys
 import warnings
@@ -15,9 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from quantahr.errors import ModelError
-from quantahr.gguf import file_sha256, model_source
+from quantahr.gguf import model_source
 from training.config import QloraConfig
+from training.identity import base_identity
+from training.shape import base_unavailable
 
 
 @dataclass(slots=True)
@@ -40,17 +40,7 @@ def load_tokenizer(config: QloraConfig, state_dir: Path) -> Any:
     try:
         return AutoTokenizer.from_pretrained(source)
     except (OSError, ValueError) as error:
-        raise base_unavailable(config, error) from error
-
-
-def base_identity(config: QloraConfig, state_dir: Path) -> str:
-    """What an adapter belongs to: the model's name, and where its weights are on this machine, their hash."""
-    name = config.model.base_llm_model
-    folder = Path(model_source(name, state_dir))
-    weights = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
-    digest = hashlib.sha256("".join(file_sha256(path) for path in weights).encode()).hexdigest()
-    label = folder.name if Path(name).exists() else name
-    return f"{label}@{digest[:16]}" if weights else label
+        raise base_unavailable(config.model.base_llm_model, error) from error
 
 
 def load_base(config: QloraConfig, state_dir: Path) -> Base:
@@ -85,7 +75,7 @@ def load_base(config: QloraConfig, state_dir: Path) -> Base:
     try:
         model = AutoModelForCausalLM.from_pretrained(model_source(config.model.base_llm_model, state_dir), **arguments)
     except (OSError, ValueError) as error:
-        raise base_unavailable(config, error) from error
+        raise base_unavailable(config.model.base_llm_model, error) from error
     checkpointing = config.training.gradient_checkpointing
     if quantization.load_in_4bit:
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=checkpointing)
@@ -108,7 +98,7 @@ def load_base(config: QloraConfig, state_dir: Path) -> Base:
     )
     peft.config.use_cache = False
     peft.train()
-    return Base(peft, tokenizer, device, dtype, base_identity(config, state_dir), notes)
+    return Base(peft, tokenizer, device, dtype, base_identity(config), notes)
 
 
 def choose_dtype(config: QloraConfig, *, device: str, has_bf16: bool) -> tuple[str, list[str]]:
@@ -148,12 +138,3 @@ def _no_kernel_download() -> Iterator[None]:
             sys.modules.pop("kernels", None)
         else:
             sys.modules["kernels"] = before
-
-
-def base_unavailable(config: QloraConfig, error: Exception) -> ModelError:
-    """What to say when the base cannot be loaded."""
-    return ModelError(
-        f"model.base_llm_model: {config.model.base_llm_model} cannot be loaded ({type(error).__name__}). "
-        "Check the name, that this machine can reach the Hugging Face hub or has the model in its cache, "
-        "or name a folder with the model."
-    )

@@ -153,8 +153,11 @@ class QloraConfig(_Strict):
         return values
 
     def fingerprint(self) -> str:
-        """sha256 over what decides the weights: model, datasets and training, but neither where it runs nor uploads."""
+        """sha256 over what decides the weights but the data and the base: neither files' names nor where it runs."""
         relevant = self.model_dump(mode="json", exclude={"compute"})
+        relevant["model"].pop("base_llm_model")
+        for dataset in relevant["datasets"]:
+            dataset.pop("input_files")
         for name in ("logging_steps", "save_strategy", "save_steps", "save_total_limit", "report_to"):
             relevant["training"].pop(name)
         relevant["training"].pop("resume_from_uploads")

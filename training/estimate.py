@@ -7,16 +7,21 @@ machine the speed that was recorded for it in config/instances.json. None of it 
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from training.config import QloraConfig, TrainingConfigError
-from training.run import Plan
+from training.shape import Shape, read_shape
+
+if TYPE_CHECKING:
+    from training.run import Plan
 
 INSTANCES = Path("config/instances.json")
-_START_MINUTES = 8.0
-"""Boot, drivers, download of the base: paid before the first step."""
+START_MINUTES = 8.0
+"""A rented machine boots, installs the packages and fetches the base before the first step."""
+A10G_FLOPS = 25e12
+"""What an A10G sustains in LoRA training, about a fifth of its 16-bit peak of 125 TFLOP/s: an assumption."""
 
 
 class Instance(BaseModel):
@@ -69,24 +74,21 @@ def read_instances(path: Path = INSTANCES) -> dict[str, Instance]:
         ) from None
 
 
-def estimate(plan: Plan, *, state_dir: Path, instances: Path = INSTANCES) -> Estimate:
+def work(parameters: int, tokens: int) -> float:
+    """Floating-point operations of a LoRA training: forward, and backward through the frozen base."""
+    return 4.0 * parameters * tokens
+
+
+def estimate(plan: "Plan", *, state_dir: Path, instances: Path = INSTANCES) -> Estimate:
     """Memory, time and price of the plan on its platform. Raises TrainingConfigError for an unknown instance type."""
-    from transformers import AutoConfig
-
-    from quantahr.gguf import model_source
-    from training.base import base_unavailable
-
     config = plan.config
-    try:
-        shape = AutoConfig.from_pretrained(model_source(config.model.base_llm_model, state_dir))
-    except (OSError, ValueError) as error:
-        raise base_unavailable(config, error) from error
+    shape = read_shape(config.model.base_llm_model)
     parameters = count_parameters(shape)
     batches = [batch for step in plan.schedule.steps for batch in step]
     widest = max(sum(len(example) for example in batch) for batch in batches)
     cloud = config.compute.platform == "aws"
     memory = memory_gib(config, shape, parameters, tokens=widest, gpu=cloud or _has_gpu())
-    flops = 4.0 * parameters * plan.schedule.tokens
+    flops = work(parameters, plan.schedule.tokens)
     if cloud:
         table = read_instances(instances)
         name = config.compute.instance_type or ""
@@ -96,30 +98,25 @@ def estimate(plan: Plan, *, state_dir: Path, instances: Path = INSTANCES) -> Est
                 "Add it there with its price to have an estimate."
             )
         instance = table[name]
-        hours = flops / (_A10G_FLOPS * instance.relative_speed) / 3600
-        usd = (hours + _START_MINUTES / 60) * instance.usd_per_hour
-        basis = f"{instance.gpu} at {_A10G_FLOPS * instance.relative_speed / 1e12:.0f} TFLOP/s sustained; {instances}"
+        hours = flops / (A10G_FLOPS * instance.relative_speed) / 3600
+        usd = (hours + START_MINUTES / 60) * instance.usd_per_hour
+        basis = f"{instance.gpu} at {A10G_FLOPS * instance.relative_speed / 1e12:.0f} TFLOP/s sustained; {instances}"
         return Estimate(parameters, memory, instance.gpu_memory_gib, hours, usd, basis)
     seconds, steps = _measure(plan, state_dir)
     hours = seconds * len(plan.schedule.steps) / 3600
     return Estimate(parameters, memory, _memory_here(), hours, None, f"{steps} steps measured on this machine")
 
 
-_A10G_FLOPS = 25e12
-"""What an A10G sustains in LoRA training, about a fifth of its 16-bit peak of 125 TFLOP/s: an assumption."""
-
-
-def count_parameters(shape: Any) -> int:
+def count_parameters(shape: Shape) -> int:
     """The parameters of a llama-shaped model, from its configuration."""
     hidden, layers = shape.hidden_size, shape.num_hidden_layers
-    head = getattr(shape, "head_dim", None) or hidden // shape.num_attention_heads
-    heads, pairs = shape.num_attention_heads, getattr(shape, "num_key_value_heads", shape.num_attention_heads)
-    layer = 2 * hidden * head * (heads + pairs) + 3 * hidden * shape.intermediate_size + 2 * hidden
+    heads, pairs = shape.num_attention_heads, shape.num_key_value_heads
+    layer = 2 * hidden * shape.head_dim * (heads + pairs) + 3 * hidden * shape.intermediate_size + 2 * hidden
     embeddings = shape.vocab_size * hidden * (1 if shape.tie_word_embeddings else 2)
     return int(layers * layer + embeddings + hidden)
 
 
-def memory_gib(config: QloraConfig, shape: Any, parameters: int, *, tokens: int, gpu: bool) -> float:
+def memory_gib(config: QloraConfig, shape: Shape, parameters: int, *, tokens: int, gpu: bool) -> float:
     """Weights, LoRA with optimizer, and the activations of one micro-batch of `tokens` tokens."""
     sixteen = config.training.fp16 or config.training.bf16
     width = 2 if sixteen and gpu else 4
@@ -134,14 +131,10 @@ def memory_gib(config: QloraConfig, shape: Any, parameters: int, *, tokens: int,
     return float(parameters * per_weight + lora + activations + logits) / 2**30 + (0.8 if gpu else 0.6)
 
 
-def lora_parameters(config: QloraConfig, shape: Any) -> int:
+def lora_parameters(config: QloraConfig, shape: Shape) -> int:
     """The number of trained parameters."""
     hidden, inner = shape.hidden_size, shape.intermediate_size
-    head = getattr(shape, "head_dim", None) or hidden // shape.num_attention_heads
-    wide, narrow = (
-        head * shape.num_attention_heads,
-        head * getattr(shape, "num_key_value_heads", shape.num_attention_heads),
-    )
+    wide, narrow = shape.head_dim * shape.num_attention_heads, shape.head_dim * shape.num_key_value_heads
     sizes = {
         "q_proj": hidden + wide,
         "k_proj": hidden + narrow,
@@ -156,7 +149,7 @@ def lora_parameters(config: QloraConfig, shape: Any) -> int:
     )
 
 
-def _measure(plan: Plan, state_dir: Path) -> tuple[float, int]:
+def _measure(plan: "Plan", state_dir: Path) -> tuple[float, int]:
     """Seconds of a step: the second of two, since the first also warms up. The weights are thrown away."""
     from training.base import load_base
     from training.trainer import Point, train

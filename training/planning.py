@@ -1,14 +1,14 @@
 """What a retrain would do, before anybody confirms it: `python -m training.planning`, options in, plan out, as JSON.
 
-A process of its own, because it loads the base's tokenizer and, for this machine, measures two steps with torch; what
-drives the jobs stays small.
+It takes a second or two, because somebody waits for it: `training.outline` counts without loading a model. A process of
+its own, because it opens documents: what drives the jobs stays small, and survives whatever a file does to its reader.
 """
 
 import json
 import math
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -19,24 +19,30 @@ from quantahr.gguf import file_sha256
 from quantahr.infra import load_infra
 from quantahr.retrain import Options, Plan
 from training.config import QloraConfig, dataset_files, load_config
+from training.estimate import INSTANCES, START_MINUTES, count_parameters, read_instances
 from training.launch.contract import LaunchError, RefusedError, UnreachableError
+from training.outline import Outline, outline
+from training.pace import Pace
+from training.pace import guessed as guessed_seconds
+from training.pace import rented as rented_seconds
 
-_PLAN_SECONDS: Final = 900
-_START_MINUTES: Final = 8.0
-"""A rented machine boots, installs the packages and fetches the base before the first step."""
+_PLAN_SECONDS: Final = 120
 LEAST_MINUTES: Final = 5
 
 
 class Request(BaseModel):
-    """What is asked of the planning process. `live`: document → hash, as the live model was trained on."""
+    """What is asked of the planning process.
+
+    `live`: document → hash, as the live model was trained on; `paces`: what earlier trainings took, newest first.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     config: Path
     root: Path
-    state_dir: Path
     options: Options
     live: Mapping[str, str]
+    paces: tuple[Pace, ...] = ()
 
 
 def plan_in_a_process(request: Request, *, seconds: float = _PLAN_SECONDS) -> Plan:
@@ -70,42 +76,55 @@ def plan_in_a_process(request: Request, *, seconds: float = _PLAN_SECONDS) -> Pl
 
 def make(request: Request) -> Plan:
     """The plan, in this process. Raises QuantaHRError."""
-    from training.estimate import estimate
-    from training.run import make_plan
-
     options = request.options
     if options.platform == "aws":
         load_infra()  # said now, before anybody confirms
     config = for_options(load_config(request.config, root=request.root), options)
-    laid_out = make_plan(config, state_dir=request.state_dir, root=request.root)
-    guess = estimate(laid_out, state_dir=request.state_dir)
     price = hourly_price(config)
-    hashes = document_hashes(config, request.root)
-    minutes = guess.hours * 60 + (_START_MINUTES if options.platform == "aws" else 0)
     cap = cap_minutes(options, price)
-    notes = list(laid_out.warnings)
+    found = outline(config, root=request.root)
+    hashes = document_hashes(config, request.root)
+    where = "this machine"
+    if options.platform == "aws":
+        where = f"AWS, {'spot ' if options.spot else ''}{config.compute.instance_type}"
+    minutes, certain = _minutes(config, found, where, request.paces)
+    notes = list(found.warnings)
+    if not certain:
+        notes.append("The time is a guess until a training on this machine has been seen.")
     if minutes > cap:
         notes.append(
             f"The estimate is longer than the cap of {cap} minutes: training would be ended before it is done."
         )
-    where = "this machine"
-    if options.platform == "aws":
-        where = f"AWS, {'spot ' if options.spot else ''}{config.compute.instance_type}"
     return Plan(
-        base=laid_out.config.model.base_llm_model,
+        base=config.model.base_llm_model,
         documents=len(hashes),
         changed=tuple(sorted(name for name, digest in hashes.items() if request.live.get(name) != digest)),
         removed=tuple(sorted(set(request.live) - set(hashes))),
         hashes=hashes,
-        examples=sum(len(batch) for step in laid_out.schedule.steps for batch in step),
-        steps=len(laid_out.schedule.steps),
-        run=laid_out.run_id,
+        examples=found.examples,
+        tokens=found.tokens,
+        steps=found.steps,
+        run=found.run_id,
         where=where,
         minutes=round(minutes, 1),
         price_per_hour=price,
         cap_minutes=cap,
         notes=tuple(notes),
     )
+
+
+def _minutes(config: QloraConfig, found: Outline, where: str, paces: Sequence[Pace]) -> tuple[float, bool]:
+    """How long it will take, with starting the machine, and whether that rests on more than a guess."""
+    rented = config.compute.platform == "aws"
+    start = START_MINUTES if rented else 0.0
+    for pace in paces:
+        if (pace.base, pace.where) == (config.model.base_llm_model, where):
+            return start + found.tokens * pace.seconds / 60, True
+    parameters = count_parameters(found.shape)
+    if rented:
+        instance = read_instances()[config.compute.instance_type or ""]
+        return start + rented_seconds(parameters, found.tokens, instance) / 60, True
+    return start + guessed_seconds(parameters, found.tokens) / 60, False
 
 
 def for_options(config: QloraConfig, options: Options) -> QloraConfig:
@@ -118,8 +137,6 @@ def for_options(config: QloraConfig, options: Options) -> QloraConfig:
 
 def hourly_price(config: QloraConfig) -> float:
     """US dollars an hour; a spot machine costs at most this. Raises LaunchError for an unknown type of machine."""
-    from training.estimate import INSTANCES, read_instances
-
     if config.compute.platform == "local":
         return 0.0
     table = read_instances()

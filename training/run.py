@@ -1,10 +1,10 @@
 """One training run from configuration to run folder: read, schedule, train with checkpoints, export, manifest.
 
-The run's id is a hash of data, configuration and base. The same inputs give the same id, resume each other's
-checkpoints and land in the same folder; anything else is another run. The folder's manifest is written last.
+The run's id (`training.identity`) is a hash of data, configuration and base. The same inputs give the same id, resume
+each other's checkpoints and land in the same folder; anything else is another run. The folder's manifest is written
+last.
 """
 
-import hashlib
 import json
 import shutil
 from collections.abc import Callable, Sequence
@@ -18,6 +18,7 @@ from training.dataset.alpaca import read_alpaca
 from training.dataset.example import Encoder
 from training.dataset.material import Material
 from training.dataset.schedule import Schedule, build_schedule
+from training.identity import base_identity, run_id
 from training.uploads import open_place
 
 RUNS = Path("runs")
@@ -66,18 +67,20 @@ def read_materials(config: QloraConfig, *, state_dir: Path, root: Path = Path())
         if dataset.type == "alpaca":
             materials.append(read_alpaca(dataset, root=root))
         else:
+            from training.dataset.neighbours import retrieved
             from training.dataset.policies import read_policies
             from training.dataset.writer import EndpointWriter
 
             asked = dataset.question_writer
             writer = EndpointWriter(asked, state_dir / "questions") if asked else None
-            materials.append(read_policies(dataset, root=root, cache=state_dir / "embeddings.db", writer=writer))
+            search = retrieved(state_dir / "embeddings.db")
+            materials.append(read_policies(dataset, search=search, root=root, writer=writer))
     return tuple(materials)
 
 
 def make_plan(config: QloraConfig, *, state_dir: Path, root: Path = Path(), max_steps: int | None = None) -> Plan:
     """Reads the data and lays out every step. `max_steps` replaces the configured number."""
-    from training.base import base_identity, load_tokenizer
+    from training.base import load_tokenizer
 
     if max_steps is not None:
         config = config.model_copy(update={"training": config.training.model_copy(update={"max_steps": max_steps})})
@@ -85,11 +88,9 @@ def make_plan(config: QloraConfig, *, state_dir: Path, root: Path = Path(), max_
     tokenizer = load_tokenizer(config, state_dir)
     encoder = Encoder(tokenizer)
     schedule = build_schedule(materials, config.training, encoder, max_tokens=config.model.max_sequence_length)
-    base = base_identity(config, state_dir)
-    parts = [config.fingerprint(), base, *(material.fingerprint() for material in materials)]
-    run_id = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
-    warnings = warnings_for(config, chat_template=encoder.has_template)
-    return Plan(config, run_id, base, tokenizer, materials, schedule, tuple(warnings))
+    warnings = tuple(warnings_for(config, chat_template=encoder.has_template))
+    identity = run_id(config, root=root)
+    return Plan(config, identity, base_identity(config), tokenizer, materials, schedule, warnings)
 
 
 def times_seen(schedule: Schedule, dataset: str) -> dict[str, float]:

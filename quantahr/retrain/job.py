@@ -72,6 +72,9 @@ class Plan(_Record):
     hashes: dict[str, str] = {}
     """Document → first 12 hex digits of its file's sha256."""
     examples: int
+    """About: what a search brings up beside a section is known only when it is trained."""
+    tokens: int = 0
+    """About, of all examples."""
     steps: int
     run: str
     """The training run's id: data, configuration and base. The same run resumes the same checkpoints."""
@@ -125,6 +128,8 @@ class Progress(_Record):
     steps: int = 0
     loss: float | None = None
     tokens_per_second: float | None = None
+    step_seconds: float | None = None
+    """The mean of the steps so far on this machine."""
     seconds_left: float | None = None
     stepped_at: float = 0.0
     """When the last training step ended."""

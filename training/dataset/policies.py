@@ -1,8 +1,8 @@
 """The company's own documents as training material: every section, asked in many ways.
 
 Questions come from the rules, from the heading and, if configured, from a stronger model. Some of a section's questions
-are held out for evaluation; never a whole section, because what is not trained on is not learned. The distractors are
-what the worker's own retrieval brings up for the same questions, so that training sees the evidence that serving sends.
+are held out for evaluation; never a whole section, because what is not trained on is not learned. The distractors come
+from `training.dataset.neighbours`.
 """
 
 import hashlib
@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from quantahr.policies import Section, load_document
-from quantahr.retrieval import EmbeddingCache, Index, load_embedder
 from quantahr.retrieval.units import split_units
 from training.config import DocxDataset, dataset_files
 from training.dataset.material import Ask, Material, Passage
+from training.dataset.neighbours import Search
 from training.dataset.questions import heading_questions, questions_for
 
 ASKS_PER_SECTION = 8
@@ -25,9 +25,9 @@ Writer = Callable[[Section], Sequence[tuple[str, str, tuple[int, ...]]]]
 
 
 def read_policies(
-    dataset: DocxDataset, *, root: Path = Path(), cache: Path | None = None, writer: Writer | None = None
+    dataset: DocxDataset, *, search: Search, root: Path = Path(), writer: Writer | None = None
 ) -> Material:
-    """All sections of the dataset's documents with their questions. `cache` is the file that keeps embeddings.
+    """All sections of the dataset's documents with their questions, and the neighbours that `search` finds them.
 
     Raises PolicyError for an unreadable file.
     """
@@ -42,7 +42,7 @@ def read_policies(
         train, held_out = section_asks(section, units, writer)
         material.asks += train
         material.held_out += held_out
-    material.neighbours = _neighbours(sections, material, EmbeddingCache(cache) if cache else None)
+    material.neighbours = search(sections, material)
     return material
 
 
@@ -101,25 +101,3 @@ def _telling(units: Sequence[str]) -> tuple[int, ...]:
 def _whole(unit: str) -> bool:
     """Whether a unit is a sentence, not a piece of a list."""
     return unit[:1].isupper() and unit.rstrip().endswith((".", "!", ")", "]"))
-
-
-def _neighbours(
-    sections: Sequence[Section], material: Material, cache: EmbeddingCache | None
-) -> dict[str, tuple[tuple[str, int], ...]]:
-    index = Index.build(sections, load_embedder(), cache)
-    found: dict[str, dict[tuple[str, int], None]] = {}
-    asked: dict[str, int] = {}
-    for ask in material.asks:
-        asked[ask.passage] = asked.get(ask.passage, 0) + 1
-        if asked[ask.passage] > 3:
-            continue
-        # Manager-only sections are neighbours too: the evidence in training is never shown to anyone.
-        everyone = {audience for section in sections for audience in section.audience}
-        for evidence in index.search(ask.question, audiences=everyone).evidence:
-            if evidence.section.id == ask.passage or evidence.section.id not in material.passages:
-                continue
-            end = evidence.start + len(evidence.text)
-            for number, unit in enumerate(split_units(evidence.section.text)):
-                if evidence.start <= unit.start < end:
-                    found.setdefault(ask.passage, {})[evidence.section.id, number] = None
-    return {key: tuple(units) for key, units in found.items()}

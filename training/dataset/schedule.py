@@ -7,11 +7,12 @@ the very next micro-batch, and so that it can be said beforehand how often every
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from training.config import Training
 from training.dataset.alpaca import DatasetError
 from training.dataset.arrange import Group, arrange
-from training.dataset.example import Encoded, Encoder
+from training.dataset.example import Encoded, Example
 from training.dataset.material import Material
 
 
@@ -38,10 +39,16 @@ class Schedule:
         return sum(len(example) for step in self.steps for batch in step for example in batch)
 
 
+class Encodes(Protocol):
+    """What makes tokens of an example."""
+
+    def encode(self, example: Example) -> Encoded: ...
+
+
 def build_schedule(
     materials: Sequence[Material],
     training: Training,
-    encoder: Encoder,
+    encoder: Encodes,
     *,
     max_tokens: int,
     max_steps: int | None = None,
@@ -78,7 +85,7 @@ def build_schedule(
 class _Queue:
     """One dataset's groups, epoch after epoch."""
 
-    def __init__(self, material: Material, training: Training, encoder: Encoder, max_tokens: int) -> None:
+    def __init__(self, material: Material, training: Training, encoder: Encodes, max_tokens: int) -> None:
         self.material, self.taken, self.epoch = material, 0, 0
         self.seen: Counter[str] = Counter()
         self.kinds: Counter[str] = Counter()

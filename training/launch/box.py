@@ -51,6 +51,7 @@ class Box:
         self._quick: Place = open_place(environ["QHR_PLACE"], patience=0)
         self._facts: dict[str, Any] = {"stage": "reading", "step": 0, "steps": 0}
         self._losses: list[float] = []
+        self._seconds = 0.0
         self._ending = threading.Event()
         self.interrupted = threading.Event()
 
@@ -101,6 +102,7 @@ class Box:
             raise _InterruptedError
         now = self._clock()
         self._losses.append(float(point.loss))
+        self._seconds += point.seconds
         left = (self._facts["steps"] - point.step) * point.seconds
         self._facts = {
             **self._facts,
@@ -108,6 +110,7 @@ class Box:
             "loss": round(float(point.loss), 4),
             "tokens_per_second": round(point.tokens / max(point.seconds, 1e-9), 1),
             "seconds_left": round(left, 1),
+            "step_seconds": round(self._seconds / len(self._losses), 3),
             "stepped_at": now,
             "curve": _thinned(self._losses),
         }

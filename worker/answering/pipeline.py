@@ -17,7 +17,7 @@ from quantahr.policies import Section
 from quantahr.prompt import NO_ANSWER, Excerpt, build_messages
 from quantahr.retrieval import Index, SectionLike
 from quantahr.settings import Settings
-from worker.answering import guard, support, verify
+from worker.answering import guard, quotation, support, verify
 from worker.answering.disclosure import Disclosure
 from worker.answering.release import Release
 from worker.engines.base import ContextLimitError, Engine, EngineError
@@ -88,7 +88,8 @@ class Answerer:
         index = self._index()
         found = index.search(request.text, audiences=request.roles, earlier=request.earlier)
         closest = tuple(_shown(n, hit.section, hit.section.text) for n, hit in enumerate(found.hits[:CLOSEST], 1))
-        sources = tuple(_shown(n, piece.section, piece.text) for n, piece in enumerate(found.evidence, 1))
+        quoted = quotation.gather(found.evidence, request.text)[:QUOTED]
+        sources = tuple(_shown(n, piece.section, piece.text) for n, piece in enumerate(quoted, 1))
         with self._serving.lease() as engine:
             version = engine.version
             made = Provenance(model=version.base, adapter=version.adapter, index=index.version, engine=version.label)
@@ -203,11 +204,10 @@ def _phrased(turn: _Turn, released: str, excerpts: Sequence[Excerpt]) -> FinalEv
 
 def _quote(turn: _Turn) -> FinalEvent:
     """The documents' own sentences: the floor that the model has to beat."""
-    quoted = turn.sources[:QUOTED]
-    text = "\n".join(f"“{' '.join(source.passage.split())}” [{source.number}]" for source in quoted)
+    text = "\n".join(f"“{source.passage.strip()}” [{source.number}]" for source in turn.sources)
     turn.emit(Delta(text=text))
     return FinalEvent(
-        verdict="quoted", text=turn.ending(text), sources=quoted, closest=turn.closest, provenance=turn.made
+        verdict="quoted", text=turn.ending(text), sources=turn.sources, closest=turn.closest, provenance=turn.made
     )
 
 

@@ -13,6 +13,7 @@ from bots.forms import Actor, Field, FieldKind, Form, Reply, Work
 from bots.roles import Roles
 from bots.uploads import UPLOAD_BYTES, UploadError, too_large
 from quantahr.errors import QuantaHRError
+from quantahr.people.corrections import Corrections
 from quantahr.people.drafts import Template, find_template, load_templates
 from quantahr.people.loop import FEWEST, Loop
 from quantahr.people.refusal import refusal
@@ -24,6 +25,7 @@ DRAFT, STANDARD = "draft", "standard"
 DRAFTS_ARE_HRS = "Drafts are for HR only. For a question about a policy, just ask me."
 GAPS_ARE_HRS = "Only HR sees what I could not answer."
 NO_GAPS = f"Nothing at the moment: no question without an answer was asked by {FEWEST} people or more."
+SETTLED = "This has been settled already."
 WHAT_TO_SUMMARISE = "What shall I summarise? For example: `/hr summarise parental leave in 5 sentences`."
 
 
@@ -116,13 +118,13 @@ class HrDesk:
             return _say(GAPS_ARE_HRS)
         if verb == "approve":
             gap = await asyncio.to_thread(self._loop.gap, rest)
-            if gap is None:
-                return _say("This question has been settled already.")
-            fields = [
-                Field("question", "The question, as people ask it", initial=gap.question),
-                Field("answer", "The answer", "long", initial=gap.draft, hint="Everybody who asks this will read it."),
-            ]
-            return Reply(form=Form(STANDARD, "Standard answer", "Approve", fields, {"gap": rest}))
+            return _standard_form(gap.question, gap.draft, {"gap": rest}) if gap else _say(SETTLED)
+        if verb == "renew":
+            old = await asyncio.to_thread(self._loop.standard, rest)
+            return _standard_form(old.question, old.text, {"renew": rest}) if old else _say(SETTLED)
+        if verb == "retire":
+            ended = await asyncio.to_thread(self._loop.retire, rest, actor.id)
+            return _say("It stays silent. The documents answer instead." if ended else SETTLED)
         if verb == "dismiss":
             await asyncio.to_thread(self._loop.dismiss, rest, actor.id)
             return _say("Dismissed. It comes back if more people ask.")
@@ -138,15 +140,15 @@ class HrDesk:
         question, answer = values.get("question", "").strip(), values.get("answer", "").strip()
         if not question or not answer or "[" in answer:
             return _say("Please write the answer first; what stands in [brackets] still has to be filled in.")
-        kept = await asyncio.to_thread(self._loop.approve, data.get("gap", ""), question, answer, actor.id)
-        if not kept:
-            return _say("This question has been settled already.")
+        keep, of = (self._loop.renew, data["renew"]) if "renew" in data else (self._loop.approve, data.get("gap", ""))
+        if not await asyncio.to_thread(keep, of, question, answer, actor.id):
+            return _say(SETTLED)
         return _say(
             "Approved. From now on this is what I answer, as HR's standard answer; the next training includes it."
         )
 
     def _correct(self, actor: Actor, section: str) -> int:
-        return self._loop.correct(section, actor.id, self._roles.of)
+        return Corrections(self._store).send(section, actor.id, self._roles.of)
 
     def _is_hr(self, actor: Actor) -> bool:
         return self._roles.holds(actor.platform, actor.user, "hr", "admin")
@@ -163,6 +165,14 @@ def summary_words(text: str) -> str | None:
 
 def _say(text: str) -> Reply:
     return Reply(card(text))
+
+
+def _standard_form(question: str, answer: str, data: Mapping[str, str]) -> Reply:
+    fields = [
+        Field("question", "The question, as people ask it", initial=question),
+        Field("answer", "The answer", "long", initial=answer, hint="Everybody who asks this will read it."),
+    ]
+    return Reply(form=Form(STANDARD, "Standard answer", "Approve", fields, data))
 
 
 def _form(template: Template) -> Form:

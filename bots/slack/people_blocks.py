@@ -14,6 +14,9 @@ Block = dict[str, Any]
 ACTION = "office"
 BLOCKS = 50
 """In one message."""
+CHARACTERS = 12_500
+"""Of all blocks together; Slack refuses about 13,000."""
+INPUT = 3000
 _ID = re.compile(r"(?<![\w/])@([UW][A-Z0-9]{2,})\b")
 
 
@@ -36,9 +39,10 @@ def message_blocks(message: Mapping[str, Any]) -> list[Block]:
         ]
         if buttons:
             blocks.append({"type": "actions", "elements": buttons[:25]})
-    if len(blocks) > BLOCKS:
-        blocks = [*blocks[: BLOCKS - 1], _section("… there is more than fits here.")]
-    return blocks
+    fits = len(blocks) <= BLOCKS and _length(blocks) <= CHARACTERS
+    while not fits and (len(blocks) >= BLOCKS or _length(blocks) > CHARACTERS):
+        blocks.pop()
+    return blocks if fits else [*blocks, _section("… there is more than fits here.")]
 
 
 def form_view(form: Form) -> Block:
@@ -76,8 +80,8 @@ def _input(field: Field) -> Block:
     element: Block = {"action_id": "value"}
     match field.kind:
         case "text" | "long":
-            element |= {"type": "plain_text_input", "multiline": field.kind == "long", "max_length": 3000}
-            element |= {"initial_value": field.initial} if field.initial else {}
+            element |= {"type": "plain_text_input", "multiline": field.kind == "long", "max_length": INPUT}
+            element |= {"initial_value": field.initial[:INPUT]} if field.initial else {}
         case "date":
             element |= {"type": "datepicker"} | ({"initial_date": field.initial} if field.initial else {})
         case "person":
@@ -95,6 +99,10 @@ def _input(field: Field) -> Block:
         "element": element,
     }
     return {**block, "hint": {"type": "plain_text", "text": field.hint}} if field.hint else block
+
+
+def _length(blocks: list[Block]) -> int:
+    return len(json.dumps(blocks, ensure_ascii=False))
 
 
 def _option(value: str, label: str) -> Block:

@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 BUTTON, FORM = "office", "office_form"
 IN_PRIVATE: Final = "I have answered you in our private chat."
+BELOW: Final = "It stands below."
 WRITING: Final = "I am writing it; it will appear in our private chat."
 
 
@@ -69,7 +70,13 @@ async def press(desk: Desk, place: Place, data: Mapping[str, Any]) -> tuple[str,
         return WRITING, None
     if reply.form is not None:
         return reply.form.title, form_card(reply.form)
-    return plain(dict(reply.message or {})), None
+    told = dict(reply.message or {})
+    if any(row.get("buttons") for row in told.get("rows", ())):
+        # An answer to a press is a line; what has buttons of its own is a message.
+        chat = place if place.private else await desk.personal(place)
+        await desk.connector.send(chat, activities.message(chat, "", cards=[message_card(told)]))
+        return (BELOW if place.private else IN_PRIVATE), None
+    return plain(told), None
 
 
 async def say(desk: Desk, chat: Place, reply: Reply, event: str) -> None:

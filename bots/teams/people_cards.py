@@ -3,6 +3,7 @@
 A person is chosen with Teams' own people picker, which gives Entra ids.
 """
 
+import json
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -11,19 +12,22 @@ from bots.forms import Field, Form
 Card = dict[str, Any]
 
 MOST_ROWS: Final = 40
-"""So that a card stays below Teams' 28 KB."""
+MOST_BYTES: Final = 20_000
+"""Of a card's body; with what is around it a message stays below 25 KB."""
 
 
 def message_card(message: Mapping[str, Any]) -> Card:
     """A message as quantahr.people.words.card makes it."""
     body: list[Card] = [_plain(line) for line in str(message.get("text", "")).splitlines() if line.strip()]
     rows = list(message.get("rows", ()))
-    for row in rows[:MOST_ROWS]:
-        body += [_plain(line) for line in str(row.get("text", "")).splitlines() if line.strip()]
+    for number, row in enumerate(rows):
+        shown = [_plain(line) for line in str(row.get("text", "")).splitlines() if line.strip()]
         if buttons := row.get("buttons"):
-            body.append({"type": "ActionSet", "actions": [_button(b["label"], b["value"]) for b in buttons[:6]]})
-    if len(rows) > MOST_ROWS:
-        body.append(_plain("… there is more than fits here."))
+            shown.append({"type": "ActionSet", "actions": [_button(b["label"], b["value"]) for b in buttons[:6]]})
+        if number == MOST_ROWS or len(json.dumps([*body, *shown])) > MOST_BYTES:
+            body.append(_plain("… there is more than fits here."))
+            break
+        body += shown
     return _card(body)
 
 

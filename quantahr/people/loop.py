@@ -1,31 +1,34 @@
-"""The loop that makes answers better: what nothing answered, what HR approved, and whom an old answer reached.
+"""The loop that makes answers better: what nothing answered, and what HR approved.
 
-Two ideas. HR sees clusters and counts, never people: a cluster of fewer than five askers is not shown at all. And an
-approved answer is tied to the sections it rests on; when one of them changes it is silent until HR looks again.
+Three ideas. HR sees clusters and counts, never people: a cluster of fewer than five askers is not shown at all. An
+approved answer is tied to the sections it rests on; when one of them changes it is silent, and neither taught nor asked
+for, until HR looks again. And of what was asked only HR's wording is taught; the others' ways to ask it measure.
 """
 
-import hashlib
 import re
 import secrets
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import select, update
+from sqlalchemy.orm import Session
 
+from quantahr.people.corrections import DAY, Corrections
 from quantahr.people.words import Button, card
 from quantahr.store import Store
 from quantahr.store.people_tables import GapRow, GoldenRow, SectionVersionRow, StandardAnswerRow
-from quantahr.store.tables import AnswerRow, AuditRow, QuestionRow
+from quantahr.store.tables import AuditRow
 
 FEWEST = 5
 """People behind anything that is counted."""
-DAYS = 30
 EXPIRES_DAYS = 180
 """A standard answer that rests on no section is looked at again after this."""
-DAY = 86_400.0
 _FACT = re.compile(r"\d[\d.,]*\d(?:\s?%|\s[a-z]+)?|\d(?:\s?%|\s[a-z]+)?")
-REACHABLE = frozenset({"slack", "teams"})
+EACH = 8
+"""Of a kind in the digest: what fits into one message on both platforms."""
+SHOWN = 240
+"""Characters of a draft in the digest; the form has the whole of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,20 +60,17 @@ class Standard:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
-    """A section that became another one. `people` were answered from the old text in the last 30 days."""
+class Expired:
+    """An approved answer that is silent: a policy under it changed, or nobody has looked at it for half a year."""
 
-    section: str
-    document: str
-    heading: str
-    old: str
-    new: str
-    audience: tuple[str, ...]
-    people: int
+    id: str
+    question: str
+    text: str
+    changed: bool
 
 
 class Loop:
-    """Gaps, standard answers and corrections in the database."""
+    """Gaps and standard answers in the database."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -78,18 +78,19 @@ class Loop:
     # Gaps
 
     def replace_gaps(self, gaps: Sequence[Gap]) -> None:
-        """The clusters of today; what HR approved or dismissed stays so until it grows."""
+        """The clusters of today. What HR dismissed stays so until it grows, what HR answered while that is in force."""
         now = self._store.clock()
         with self._store.session.begin() as session:
             known = {row.id: row for row in session.scalars(select(GapRow))}
+            answered = {asked.casefold() for row in self._live(session) for asked in (row.question, *row.variants)}
             for gap in gaps:
-                if gap.people < FEWEST:
+                if gap.people < FEWEST or answered & {asked.casefold() for asked in (gap.question, *gap.variants)}:
                     continue
                 row = known.pop(gap.id, None)
                 if row is None:
                     row = GapRow(id=gap.id, state="open", people=0)
                     session.add(row)
-                elif row.state == "dismissed" and gap.people > row.people:
+                elif row.state == "approved" or (row.state == "dismissed" and gap.people > row.people):
                     row.state = "open"
                 row.question, row.variants, row.people, row.asked = (
                     gap.question,
@@ -123,67 +124,84 @@ class Loop:
 
     def approve(self, gap: str, question: str, answer: str, by: str) -> bool:
         """Keep a standard answer for a gap, and its golden questions. Returns False if the gap is settled."""
-        now = self._store.clock()
         with self._store.session.begin() as session:
-            row = session.get(GapRow, gap, with_for_update=True)
-            if row is None or row.state != "open":
-                return False
-            row.state = "approved"
-            identifier = secrets.token_hex(6)
-            session.add(
-                StandardAnswerRow(
-                    id=identifier,
-                    question=question,
-                    variants=list(row.variants),
-                    text=answer,
-                    sections=list(row.sections),
-                    audience=["employee"],
-                    approved_by=by,
-                    approved_at=now,
-                    expires_at=now + EXPIRES_DAYS * DAY,
-                )
+            taken: Any = session.execute(
+                update(GapRow).where(GapRow.id == gap, GapRow.state == "open").values(state="approved")
             )
-            session.flush()
-            for number, asked in enumerate(dict.fromkeys([question, *row.variants])):
-                session.add(
-                    GoldenRow(
-                        id=f"standard-{identifier}-{number}",
-                        standard=identifier,
-                        question=asked,
-                        answer=answer,
-                        sections=list(row.sections),
-                        added_at=now,
-                    )
-                )
-            self._note(session, by, "standard.approved", identifier)
+            row = session.get(GapRow, gap)
+            if not taken.rowcount or row is None:
+                return False
+            self._keep(session, question, answer, by, asked=[row.question, *row.variants], sections=row.sections)
         return True
 
+    def renew(self, standard: str, question: str, answer: str, by: str) -> bool:
+        """Approve an expired answer again, resting on what its sections say now. Returns False if it is settled."""
+        with self._store.session.begin() as session:
+            row = self._retire(session, standard)
+            if row is None:
+                return False
+            old = select(SectionVersionRow).where(SectionVersionRow.section.in_(row.sections))
+            places = {(one.document, one.heading) for one in session.scalars(old)}
+            current = session.scalars(select(SectionVersionRow).where(SectionVersionRow.gone_at.is_(None)))
+            sections = [one.section for one in current if (one.document, one.heading) in places]
+            self._keep(session, question, answer, by, asked=[row.question, *row.variants], sections=sections)
+        return True
+
+    def retire(self, standard: str, by: str) -> bool:
+        """End a standard answer for good. Returns False if it had ended."""
+        with self._store.session.begin() as session:
+            self._note(session, by, "standard.retired", standard)
+            return self._retire(session, standard) is not None
+
+    def standard(self, identifier: str) -> Standard | None:
+        """One that has not been retired, in force or not."""
+        with self._store.session() as session:
+            row = session.get(StandardAnswerRow, identifier)
+            return _standard(row) if row and row.retired_at is None else None
+
     def standards(self) -> list[Standard]:
-        """Those in force; whether their sections still exist is the index's to say."""
+        """Those that may be served; whether their sections are still there is the index's to say."""
         now = self._store.clock()
         query = select(StandardAnswerRow).where(
             StandardAnswerRow.retired_at.is_(None), StandardAnswerRow.expires_at > now
         )
         with self._store.session() as session:
+            return [_standard(row) for row in session.scalars(query)]
+
+    def expired(self) -> list[Expired]:
+        """Those that have fallen silent, and that HR has not looked at since."""
+        with self._store.session() as session:
+            live = {row.id for row in self._live(session)}
+            query = select(StandardAnswerRow).where(StandardAnswerRow.retired_at.is_(None))
+            rows = session.scalars(query.order_by(StandardAnswerRow.approved_at))
+            now = self._store.clock()
+            return [Expired(row.id, row.question, row.text, row.expires_at > now) for row in rows if row.id not in live]
+
+    def taught(self) -> list[tuple[Standard, str]]:
+        """What the next training learns: answers in force that everybody may read, each with its heading."""
+        with self._store.session() as session:
+            current = select(SectionVersionRow).where(SectionVersionRow.gone_at.is_(None))
+            known = {row.section: row for row in session.scalars(current)}
             return [
-                Standard(
-                    row.id, row.question, tuple(row.variants), row.text, tuple(row.sections), tuple(row.audience),
-                    row.approved_at,
-                )
-                for row in session.scalars(query)
-            ]  # fmt: skip
+                (_standard(row), known[row.sections[0]].heading if row.sections else "")
+                for row in self._live(session)
+                if all(one in known and "employee" in known[one].audience for one in row.sections)
+            ]
 
     def golden(self) -> list[dict[str, Any]]:
-        """The golden questions of approved answers, in the form of data/golden/golden.jsonl.
+        """The golden questions of answers in force, in the form of data/golden/golden.jsonl.
 
         Only of answers that rest on sections: a model is judged by what the documents can tell it.
         """
-        query = select(GoldenRow).join(StandardAnswerRow).where(StandardAnswerRow.retired_at.is_(None))
         found = []
         with self._store.session() as session:
-            known = session.execute(select(SectionVersionRow.section, SectionVersionRow.heading))
+            live = [row.id for row in self._live(session)]
+            known = session.execute(
+                select(SectionVersionRow.section, SectionVersionRow.heading).where(SectionVersionRow.gone_at.is_(None))
+            )
             headings = {section: heading for section, heading in known}  # noqa: C416 - rows are not pairs to dict()
-            for row in session.scalars(query.order_by(GoldenRow.id)):
+            query = select(GoldenRow).where(GoldenRow.standard.in_(live)).order_by(GoldenRow.id)
+            for row in session.scalars(query):
                 sources = [headings[section] for section in row.sections if section in headings]
                 if sources:
                     expect = [[fact.strip()] for fact in _FACT.findall(row.answer)[:3]]
@@ -191,66 +209,73 @@ class Loop:
                     found.append({**told, "expect": expect, "sources": sources})
         return found
 
-    # Corrections
+    def _live(self, session: Session) -> list[StandardAnswerRow]:
+        """The answers in force, as far as the database knows the documents."""
+        gone = set(session.scalars(select(SectionVersionRow.section).where(SectionVersionRow.gone_at.is_not(None))))
+        query = (
+            select(StandardAnswerRow)
+            .where(StandardAnswerRow.retired_at.is_(None), StandardAnswerRow.expires_at > self._store.clock())
+            .order_by(StandardAnswerRow.approved_at, StandardAnswerRow.id)
+        )
+        return [row for row in session.scalars(query) if not gone.intersection(row.sections)]
 
-    def changes(self) -> list[Change]:
-        """Sections that changed in the last 30 days after somebody was answered from them."""
-        since = self._store.clock() - DAYS * DAY
-        with self._store.session() as session:
-            gone = list(session.scalars(select(SectionVersionRow).where(SectionVersionRow.gone_at >= since)))
-            found = []
-            for old in gone:
-                new = session.scalar(
-                    select(SectionVersionRow)
-                    .where(
-                        SectionVersionRow.document == old.document,
-                        SectionVersionRow.heading == old.heading,
-                        SectionVersionRow.gone_at.is_(None),
-                    )
-                    .order_by(SectionVersionRow.first_seen.desc())
-                )
-                people = len(self._reached(session, old.section, since)) if new is not None else 0
-                if new is not None and people and new.text != old.text:
-                    audience = tuple(new.audience)
-                    found.append(Change(old.section, old.document, old.heading, old.text, new.text, audience, people))
-        return found
-
-    def correct(self, section: str, by: str, roles: Callable[[str, str], Collection[str]]) -> int:
-        """Queue the correction to everyone who was answered from `section`, once. Returns how many were queued.
-
-        Nobody gets a text that their roles may not see.
-        """
-        change = next((one for one in self.changes() if one.section == section), None)
-        if change is None:
-            return 0
-        since = self._store.clock() - DAYS * DAY
-        count = 0
-        with self._store.session() as session:
-            reached = self._reached(session, section, since)
-        for (platform, tenant, user), _ in sorted(reached.items()):
-            if platform not in REACHABLE or not set(change.audience) & {*roles(platform, user), "employee"}:
-                continue
-            key = hashlib.sha256(f"{section}\0{platform}\0{tenant}\0{user}".encode()).hexdigest()[:40]
-            text = (
-                f"*A correction.* In the last weeks I answered you from “{change.heading}” in {change.document}. That "
-                "passage has changed since. It now says:"
+    def _keep(
+        self, session: Session, question: str, answer: str, by: str, *, asked: Sequence[str], sections: Sequence[str]
+    ) -> None:
+        now, identifier = self._store.clock(), secrets.token_hex(6)
+        others = [one for one in dict.fromkeys(asked) if one != question]
+        session.add(
+            StandardAnswerRow(
+                id=identifier,
+                question=question,
+                variants=others,
+                text=answer,
+                sections=list(sections),
+                audience=["employee"],
+                approved_by=by,
+                approved_at=now,
+                expires_at=now + EXPIRES_DAYS * DAY,
             )
-            message = card(text, [(change.new[:2500], ())])
-            address = {"tenant": tenant, "user": user}
-            count += self._store.queue_message(f"fix-{key}", platform, address, "people", message)
-        self._store.audit(by, "correction.sent", section[:160], people=count)
-        return count
+        )
+        session.flush()
+        # The approved wording is what the model learns from; only where there is no other one does it measure, too.
+        for number, one in enumerate(others or [question]):
+            session.add(
+                GoldenRow(
+                    id=f"standard-{identifier}-{number}",
+                    standard=identifier,
+                    question=one,
+                    answer=answer,
+                    sections=list(sections),
+                    added_at=now,
+                )
+            )
+        self._note(session, by, "standard.approved", identifier)
+
+    def _retire(self, session: Session, identifier: str) -> StandardAnswerRow | None:
+        changed: Any = session.execute(
+            update(StandardAnswerRow)
+            .where(StandardAnswerRow.id == identifier, StandardAnswerRow.retired_at.is_(None))
+            .values(retired_at=self._store.clock())
+        )
+        return session.get(StandardAnswerRow, identifier) if changed.rowcount else None
 
     # For HR
 
     def digest(self) -> dict[str, Any] | None:
         """What HR is shown, without a name; None if there is nothing."""
         rows: list[tuple[str, Sequence[Button]]] = []
-        for gap in self.gaps()[:10]:
+        for gap in self.gaps()[:EACH]:
             where = f"Closest in {gap.document} › {gap.heading}." if gap.document else "No document is about it."
-            text = f"*“{gap.question}”*\n{gap.people} people asked, {gap.asked} times. {where}\nDraft: {gap.draft}"
+            text = (
+                f"*“{gap.question}”*\n{gap.people} people asked, {gap.asked} times. {where}\nDraft: {_cut(gap.draft)}"
+            )
             rows.append((text, [("Approve…", f"approve:{gap.id}"), ("Dismiss", f"dismiss:{gap.id}")]))
-        for change in self.changes()[:10]:
+        for old in self.expired()[:EACH]:
+            why = "its policy has changed" if old.changed else f"it is older than {EXPIRES_DAYS} days"
+            text = f"*Silent:* the standard answer to “{old.question}”: {why}.\nIt said: {_cut(old.text)}"
+            rows.append((text, [("Approve again…", f"renew:{old.id}"), ("Retire", f"retire:{old.id}")]))
+        for change in Corrections(self._store).changes()[:EACH]:
             people = f"{change.people} people were" if change.people >= FEWEST else f"Fewer than {FEWEST} people were"
             text = f"*Changed:* {change.document} › {change.heading}\n{people} answered from the old text in 30 days."
             rows.append((text, [("Send a correction", f"correct:{change.section}")]))
@@ -258,20 +283,7 @@ class Loop:
             return None
         return card(f"What I could not answer, and what has changed. Counts below {FEWEST} are not shown.", rows)
 
-    def _reached(self, session: Any, section: str, since: float) -> dict[tuple[str, str, str], int]:
-        """Who was answered from a section since then, and how often."""
-        query = (
-            select(QuestionRow.platform, QuestionRow.tenant, QuestionRow.user, AnswerRow.sources)
-            .join(AnswerRow, AnswerRow.question == QuestionRow.id)
-            .where(AnswerRow.answered_at >= since)
-        )
-        found: dict[tuple[str, str, str], int] = {}
-        for platform, tenant, user, sources in session.execute(query):
-            if any(source.get("section") == section for source in sources):
-                found[platform, tenant, user] = found.get((platform, tenant, user), 0) + 1
-        return found
-
-    def _note(self, session: Any, actor: str, action: str, subject: str) -> None:
+    def _note(self, session: Session, actor: str, action: str, subject: str) -> None:
         session.add(AuditRow(at=self._store.clock(), actor=actor, action=action, subject=subject, detail={}))
 
 
@@ -283,6 +295,16 @@ def send_digest(store: Store, week: str, addresses: Sequence[tuple[str, Mapping[
     return sum(
         store.queue_message(f"digest-{platform}-{week}", platform, address, "people", message)
         for platform, address in addresses
+    )
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= SHOWN else f"{text[:SHOWN].rsplit(' ', 1)[0]} …"
+
+
+def _standard(row: StandardAnswerRow) -> Standard:
+    return Standard(
+        row.id, row.question, tuple(row.variants), row.text, tuple(row.sections), tuple(row.audience), row.approved_at
     )
 
 

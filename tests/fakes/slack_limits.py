@@ -81,6 +81,10 @@ def refuse_view(view: dict[str, Any]) -> str | None:
     """The error code for a modal, or None."""
     if view.get("type") != "modal" or len(view["title"]["text"]) > 24 or len(view.get("private_metadata", "")) > 3000:
         return "invalid_arguments"
-    if any(block["type"] == "input" for block in view["blocks"]) and "submit" not in view:
+    inputs = [block for block in view["blocks"] if block["type"] == "input"]
+    if inputs and "submit" not in view:
         return "invalid_arguments"
+    for field in (block["element"] for block in inputs):
+        if len(field.get("initial_value", "")) > field.get("max_length", 3000):
+            return "invalid_arguments"
     return refuse_blocks(view["blocks"], modern=True, most=100)

@@ -115,7 +115,7 @@ def test_the_receipt_says_which_approved_texts_came_from_the_person(store: Store
     Loop(store).replace_gaps([Gap("g", "A quiet room?", (text,), FEWEST, 9, "", "", (), "d")])
     Loop(store).approve("g", "A quiet room?", "On floor 3.", "slack:UHR")
     [learned] = Privacy(settings, store).delete(Person.parse(f"slack:{ANA}"))["approved_texts"]
-    assert len(learned["golden"]) == 2
+    assert len(learned["golden"]) == 1
     assert learned["adapters_trained_since"] == []
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from quantahr.grading import read_golden
 from quantahr.messages import Final, Question
+from quantahr.people.corrections import Corrections
 from quantahr.people.countries import Places
 from quantahr.people.drafts import MARK
 from quantahr.people.joiner import Joiner
@@ -249,7 +250,8 @@ def test_what_changed_is_told_in_words_with_both_versions(summaries: Summaries, 
 
 
 def approve(store: Store, question: str, answer: str, sections: tuple[str, ...] = ()) -> None:
-    gap = Gap("g1", question, ("Is there a dog policy?",), FEWEST, 7, "", "", sections, "")
+    variants = ("Is there a dog policy?", "May I stay away for a funeral?")
+    gap = Gap("g1", question, variants, FEWEST, 7, "", "", sections, "")
     Loop(store).replace_gaps([gap])
     assert Loop(store).approve("g1", question, answer, "slack:UHR")
 
@@ -291,12 +293,12 @@ def test_an_approved_answer_adds_golden_questions_that_the_gate_reads(
     file = tmp_path / "approved.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in Loop(store).golden()), encoding="utf-8")
     first, second = read_golden(file)
-    assert {first.question, second.question} == {
-        "How long may I stay away when my gran died?",
-        "Is there a dog policy?",
-    }
+    # What HR wrote is taught, so the other ways to ask it measure.
+    assert [first.question, second.question] == ["Is there a dog policy?", "May I stay away for a funeral?"]
     assert first.expect == (("5 paid",),)
     assert first.sources == ("Leave > Bereavement",)
+    [(taught, heading)] = Loop(store).taught()
+    assert (taught.question, heading) == ("How long may I stay away when my gran died?", "Leave > Bereavement")
 
 
 def test_a_standard_answer_is_silent_when_its_policy_has_changed_or_is_not_for_the_asker(
@@ -370,21 +372,26 @@ def test_a_correction_reaches_those_who_were_answered_from_the_old_text_once(
     final = Final.model_validate({"verdict": "answered", "text": "5 days", "sources": [{**source, "version": "v"}]})
     for number in range(3):
         store.record_answer(question(number, f"how many days {number}"), final)
-    loop = Loop(store)
-    assert loop.changes() == []
+    corrections = Corrections(store)
+    assert corrections.changes() == []
     (folder / "Handbook.md").write_text(HANDBOOK.replace("5 paid days", "7 paid days"), encoding="utf-8")
     Versions(store).record(load_folder(folder))
-    [change] = loop.changes()
+    [change] = corrections.changes()
     assert change.people == 3
-    told = json.dumps(loop.digest())
+    told = json.dumps(Loop(store).digest())
     assert "Fewer than 5 people" in told
     assert "U1" not in told
-    assert loop.correct(section.id, "slack:UHR", lambda *_: ("employee",)) == 3
-    assert loop.correct(section.id, "slack:UHR", lambda *_: ("employee",)) == 0
+    assert corrections.send(section.id, "slack:UHR", lambda *_: ("employee",)) == 3
+    assert corrections.send(section.id, "slack:UHR", lambda *_: ("employee",)) == 0
     with store.session() as session:
         rows = session.query(OutboxRow).all()
     assert {row.address["user"] for row in rows} == {"U0", "U1", "U2"}
-    assert all("7 paid days" in json.dumps(row.payload) for row in rows)
+    for row in rows:
+        [line] = row.payload["rows"]
+        assert line["text"] == (
+            "*Before:* When a close relative dies you get 5 paid days.\n*Now:* When a close relative dies you get 7 "
+            "paid days."
+        )
 
 
 # Drafts

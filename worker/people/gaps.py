@@ -12,7 +12,8 @@ from typing import Final
 import numpy as np
 from sqlalchemy import or_, select
 
-from quantahr.people.loop import DAY, DAYS, FEWEST, Gap
+from quantahr.people.corrections import DAY, DAYS
+from quantahr.people.loop import FEWEST, Gap
 from quantahr.people.names import without_names
 from quantahr.retrieval import Embedder, Index
 from quantahr.retrieval.embedder import Vectors

@@ -106,8 +106,12 @@ def ending(activity: Activity, stream_id: str) -> Activity:
 
 
 def escape(text: str) -> str:
-    """Text that Teams does not take for HTML. (Nobody is pinged by a text in Teams: that takes an entity.)"""
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    """Text that Teams does not take for HTML, its lines kept apart: Markdown joins those with one break between them.
+
+    (Nobody is pinged by a text in Teams: that takes an entity.)
+    """
+    plain = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"\n+", "\n\n", plain)
 
 
 def split(text: str, limit: int = TEXT_BYTES) -> list[str]:

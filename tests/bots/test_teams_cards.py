@@ -147,3 +147,10 @@ def test_the_welcome_says_what_it_is_and_what_it_never_does() -> None:
 def test_a_source_without_a_passage_has_nothing_to_unfold() -> None:
     bare: Source = SOURCE.model_copy(update={"passage": " "})
     assert "source-1" not in json.dumps(cards.answer_card("q1", _final(sources=(bare,))))
+
+
+def test_lines_stay_lines_and_what_has_been_streamed_stays_a_beginning() -> None:
+    text = "“Germany: 6 weeks\nSpain: 12 weeks” [1]\n\n“Paid <monthly>” [2]"
+    whole = activities.escape(text)
+    assert whole == "“Germany: 6 weeks\n\nSpain: 12 weeks” [1]\n\n“Paid &lt;monthly&gt;” [2]"
+    assert all(whole.startswith(activities.escape(text[:end])) for end in range(len(text)))

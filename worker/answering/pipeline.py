@@ -204,7 +204,7 @@ def _phrased(turn: _Turn, released: str, excerpts: Sequence[Excerpt]) -> FinalEv
 
 def _quote(turn: _Turn) -> FinalEvent:
     """The documents' own sentences: the floor that the model has to beat."""
-    text = "\n".join(f"“{source.passage.strip()}” [{source.number}]" for source in turn.sources)
+    text = "\n\n".join(f"“{source.passage.strip()}” [{source.number}]" for source in turn.sources)
     turn.emit(Delta(text=text))
     return FinalEvent(
         verdict="quoted", text=turn.ending(text), sources=turn.sources, closest=turn.closest, provenance=turn.made

@@ -1,4 +1,4 @@
-"""Fits the few weights of retrieval: how the views are weighed, and when the evidence answers.
+"""Fits the few weights of retrieval: how the views are weighed.
 
     python -m training.retrieval_fit [--write]
 
@@ -23,9 +23,6 @@ import torch
 
 from quantahr.policies import load_folder
 from quantahr.retrieval import EmbeddingCache, Index, SectionLike, load_embedder
-from quantahr.retrieval.answerable import FEATURES as ANSWER_FEATURES
-from quantahr.retrieval.answerable import answer_features
-from quantahr.retrieval.evidence import pick
 from quantahr.retrieval.query import Query, understand
 from quantahr.retrieval.scoring import SECTION_FEATURES, UNIT_FEATURES, Scorer, View, default_scorer
 from quantahr.retrieval.sections import EVERYONE
@@ -122,7 +119,9 @@ def golden_questions(index_of: Any) -> Iterator[Asked]:
         if row["kind"] not in ("answerable", "unanswerable"):
             continue
         expected = [plain(alternative) for group in row.get("expect", ()) for alternative in group]
-        right = {section.id for section in sections for source in row.get("sources", ()) if _named(section, source)}
+        right = {
+            section.id for section in sections for source in row.get("sources", ()) if matches_source(section, source)
+        }
         if right or row["kind"] == "unanswerable":
             yield asked_of(index, row["question"], right, lambda text, held=expected: any(e in text for e in held))
 
@@ -170,49 +169,7 @@ def fit_scorer(asked: Sequence[Asked], epochs: int = 8) -> Scorer:
             with torch.no_grad():  # a view never speaks against a match
                 unit_weights.clamp_(min=0)
                 section_weights.clamp_(min=0)
-    return Scorer(unit_weights.detach().numpy(), section_weights.detach().numpy(), start.answer, start.answer_bias)
-
-
-def fit_answer(asked: Sequence[Asked], scorer: Scorer, l2: float = 0.02) -> tuple[Scorer, float]:
-    """Adds the answerability weights: logistic regression with both kinds weighed by their share in real use.
-
-    Returns the scorer and the cross-validated share of right decisions at one half.
-    """
-    features, right = [], []
-    for row in asked:
-        ranking = scorer.rank(row.view, row.query, row.vectors)
-        evidence = pick(row.view, ranking)
-        features.append(answer_features(row.view, row.query, ranking, evidence))
-        held = {unit for piece in evidence for unit in row.units if row.view.units[unit].text in piece.text}
-        right.append(bool(held))
-    x = torch.tensor(np.array(features))
-    y = torch.tensor(right, dtype=torch.float32)
-    folds = np.random.default_rng(0).integers(0, 5, len(y))
-    decided = []
-    for fold in range(5):
-        inside = torch.from_numpy(folds != fold)
-        weights, bias = _logistic(x[inside], y[inside], l2)
-        decided.append((((x[~inside] @ weights + bias) > 0) == (y[~inside] > 0.5)).float())
-    weights, bias = _logistic(x, y, l2)
-    fitted = Scorer(scorer.units, scorer.sections, weights.numpy(), float(bias))
-    return fitted, float(torch.cat(decided).mean())
-
-
-def _logistic(x: torch.Tensor, y: torch.Tensor, l2: float) -> tuple[torch.Tensor, torch.Tensor]:
-    scale = x.std(0).clamp(min=1e-3)
-    weights = torch.zeros(x.shape[1], requires_grad=True)
-    bias = torch.zeros((), requires_grad=True)
-    optimizer = torch.optim.LBFGS([weights, bias], max_iter=200, line_search_fn="strong_wolfe")
-
-    def closure() -> torch.Tensor:
-        optimizer.zero_grad()
-        loss = torch.nn.functional.binary_cross_entropy_with_logits(x / scale @ weights + bias, y)
-        loss = loss + l2 * (weights**2).sum()
-        loss.backward()
-        return loss
-
-    optimizer.step(closure)
-    return (weights / scale).detach(), bias.detach()
+    return Scorer(unit_weights.detach().numpy(), section_weights.detach().numpy(), start.answer, start.answer_read)
 
 
 def recall(asked: Sequence[Asked], scorer: Scorer) -> str:
@@ -229,10 +186,12 @@ def _within(text: str, evidence: Sequence[str]) -> bool:
     return any(text in held or held in text for held in evidence)
 
 
-def _named(section: SectionLike, source: str) -> bool:
+def matches_source(section: SectionLike, source: str) -> bool:
+    """Whether a section is the one that a source names, with or without the document's title."""
     path = " > ".join(plain(part) for part in section.heading_path)
     wanted = " > ".join(plain(part) for part in source.split(">"))
-    return path == wanted or wanted.endswith(f" > {path}") or f"{plain(section.title)} > {path}" == wanted
+    titled = f"{plain(section.title)} > {path}"
+    return wanted in (path, titled) or titled.endswith(f" > {wanted}") or wanted.endswith(f" > {path}")
 
 
 def main() -> None:
@@ -248,15 +207,11 @@ def main() -> None:
     reading = list(reading_questions(index_of, lambda texts: cache.embed(embedder, texts)))
     asked = golden * 2 + reading
     scorer = fit_scorer(asked)
-    scorer, agreed = fit_answer(asked, scorer)
     for name, rows in (("sample company", golden), ("reading passages", reading)):
         print(f"{name}: before {recall(rows, default_scorer())}; after {recall(rows, scorer)}")
-    print(f"answerable or not, cross-validated: {agreed:.1%}")
-    report = {
+    report = json.loads(WEIGHTS.read_text("utf-8")) | {
         "units": dict(zip(UNIT_FEATURES, _rounded(scorer.units), strict=True)),
         "sections": dict(zip(SECTION_FEATURES, _rounded(scorer.sections), strict=True)),
-        "answer": {"bias": round(scorer.answer_bias, 4)}
-        | dict(zip(ANSWER_FEATURES, _rounded(scorer.answer), strict=True)),
     }
     print(json.dumps(report, indent=1))
     if chosen.write:

@@ -2,7 +2,8 @@
 
 A near miss is about the same thing and yet says nothing to the question: the right topic, and a word that matters (a
 country, a grade, a kind of employee) missing. So the features are how near the best sentence is, how far it stands out,
-and what of the question is left over; a logistic regression weighs them (training/retrieval_fit.py).
+what of the question is left over, and what the reader says, who has read both; a logistic regression weighs them
+(training/answer_fit.py). Without a reader the rest decides, with weights of its own.
 """
 
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantahr.retrieval.cues import asked
+from quantahr.retrieval.evidence import Reading
 from quantahr.retrieval.lexical import stems
 from quantahr.retrieval.query import Query
 from quantahr.retrieval.sections import Evidence
@@ -23,13 +25,15 @@ FEATURES = (
     "same_section", "covered", "covered_expanded", "rarest_missing", "missing", "own_terms", "corpus_missing",
     "cue_asked", "cue_missing", "number_missing",
 )  # fmt: skip
+READ_FEATURES = ("read_evidence", "read_best", "read_second", "read_surest")
+"""What there is besides FEATURES when there is a reader."""
 _TOP = 3
 
 
 def answer_features(
-    view: "View", query: Query, ranking: "Ranking", evidence: tuple[Evidence, ...]
+    view: "View", query: Query, ranking: "Ranking", evidence: tuple[Evidence, ...], reading: Reading | None
 ) -> NDArray[np.float32]:
-    """What `FEATURES` names, for one search."""
+    """What `FEATURES` names, for one search, and what `READ_FEATURES` names if the evidence was read."""
     order = np.argsort(-ranking.units, kind="stable")[: _TOP + 1]
     top = ranking.unit_features[order[0]]
     sections = np.sort(ranking.sections)[::-1]
@@ -64,4 +68,11 @@ def answer_features(
         float((wanted * (1 - given)).sum()),
         float(bool(numbers - held)),
     )
-    return np.array(values, np.float32)
+    return np.array((*values, *_read(reading)), np.float32)
+
+
+def _read(reading: Reading | None) -> tuple[float, ...]:
+    if reading is None:
+        return ()
+    best, second, *_ = *sorted(reading.units, reverse=True), -9.0, -9.0
+    return reading.evidence / 4.0, best / 4.0, second / 4.0, max(reading.evidence, best) / 4.0

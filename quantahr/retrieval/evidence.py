@@ -1,14 +1,18 @@
 """Which sentences are put before the model, and before the asker.
 
 Few and enough: the model's time goes into reading them. The best sentence comes with the words it cannot stand
-without; others follow while they are nearly as good or stand right beside it, within a budget.
+without; others follow while they are nearly as good or stand right beside it, within a budget. The reader has a say in
+which are the best: it reads the nearest ones together with the question, and at last the evidence as a whole.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from quantahr.retrieval.reader import Reads, as_read
 from quantahr.retrieval.sections import Evidence
 
 if TYPE_CHECKING:
@@ -20,20 +24,56 @@ MAX_UNITS = 5
 _SECTION_SHARE = 1.2
 _NEIGHBOUR_SHARE = 0.4
 _NEAR = 0.6
+READ_UNITS = 6
+"""Units that are read one by one; reading is what a search costs most."""
+READ_SHARE = 0.5
+"""What a sentence is worth more that certainly answers."""
 
 
-def pick(view: "View", ranking: "Ranking") -> tuple[Evidence, ...]:
-    """The evidence for a ranking, best first, without repetitions. Neighbouring sentences come as one piece."""
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What the reader makes of a question: log-odds that the evidence answers it, and each of the nearest units."""
+
+    evidence: float
+    units: tuple[float, ...]
+
+
+def choose(
+    view: "View", question: str, ranking: "Ranking", reader: Reads | None
+) -> tuple[tuple[Evidence, ...], Reading | None]:
+    """The evidence for a question, and what the reader, if there is one, makes of it."""
+    scores = worth(view, ranking)
+    if reader is None:
+        return joined(view, pick(view, scores)), None
+    nearest = [int(at) for at in np.argsort(-scores, kind="stable")[:READ_UNITS]]
+    odds = reader.log_odds(question, [passage(view, {at: 0.0}) for at in nearest])
+    scores[nearest] += READ_SHARE / (1 + np.exp(-odds))
+    chosen = pick(view, scores)
+    whole = reader.log_odds(question, [passage(view, chosen)])[0]
+    return joined(view, chosen), Reading(float(whole), tuple(float(value) for value in odds))
+
+
+def passage(view: "View", units: Mapping[int, float]) -> str:
+    """Units as the reader sees them together, best first."""
+    return " ".join(as_read(piece) for piece in joined(view, units))
+
+
+def worth(view: "View", ranking: "Ranking") -> NDArray[np.float32]:
+    """How much every unit is worth showing: itself, its section and the better of its neighbours."""
     scores = ranking.units + _SECTION_SHARE * ranking.sections[view.owner] + _NEIGHBOUR_SHARE * _beside(view, ranking)
+    return np.asarray(scores, np.float32)
+
+
+def pick(view: "View", scores: NDArray[np.float32]) -> dict[int, float]:
+    """The units to show, with their scores. Minus infinity says that a unit is not to be shown."""
     order = np.argsort(-scores, kind="stable")[: MAX_UNITS * 4]
-    if not len(order):
-        return ()
-    top = float(scores[order[0]])
     chosen: dict[int, float] = {}
     seen: set[str] = set()
     spent = 0
     for at in order:
         number = int(at)
+        if not np.isfinite(scores[number]):
+            break
         group = [number]
         if view.units[number].needs_previous and number - 1 >= int(view.first_unit[view.owner[number]]):
             group.insert(0, number - 1)
@@ -44,14 +84,16 @@ def pick(view: "View", ranking: "Ranking") -> tuple[Evidence, ...]:
         if not new or repeated or (view.units[number].text.endswith(":") and chosen):
             continue
         if chosen and (
-            float(scores[number]) < _NEAR * top or spent + cost > BUDGET_WORDS or len(chosen) + len(new) > MAX_UNITS
+            float(scores[number]) < _NEAR * float(scores[order[0]])
+            or spent + cost > BUDGET_WORDS
+            or len(chosen) + len(new) > MAX_UNITS
         ):
             continue
         for unit in new:
             chosen[unit] = float(scores[number])
             seen.add(view.units[unit].quoted.lower())
         spent += cost
-    return _joined(view, chosen)
+    return chosen
 
 
 def _beside(view: "View", ranking: "Ranking") -> NDArray[np.float32]:
@@ -66,7 +108,8 @@ def _beside(view: "View", ranking: "Ranking") -> NDArray[np.float32]:
     return beside
 
 
-def _joined(view: "View", chosen: dict[int, float]) -> tuple[Evidence, ...]:
+def joined(view: "View", chosen: Mapping[int, float]) -> tuple[Evidence, ...]:
+    """Chosen units as evidence, best first. Neighbouring sentences come as one piece."""
     pieces: list[list[int]] = []
     for at in sorted(chosen):
         if pieces and at == pieces[-1][-1] + 1 and view.owner[at] == view.owner[pieces[-1][0]]:

@@ -9,7 +9,7 @@ statistics included.
 import hashlib
 import threading
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 
 from quantahr.retrieval.cues import offered
 from quantahr.retrieval.embedder import Embedder, EmbeddingCache, Vectors, embed_with
-from quantahr.retrieval.evidence import pick
+from quantahr.retrieval.evidence import choose
 from quantahr.retrieval.lexical import Bm25, bag, words
 from quantahr.retrieval.query import lexicon, understand
+from quantahr.retrieval.reader import Reads, default_reader
 from quantahr.retrieval.scoring import Scorer, View, default_scorer
-from quantahr.retrieval.sections import EVERYONE, Evidence, Hit, Retrieval, SectionLike
+from quantahr.retrieval.sections import EVERYONE, Hit, Retrieval, SectionLike
 from quantahr.retrieval.spelling import Speller
 from quantahr.retrieval.units import Unit, split_units
 
@@ -54,12 +55,18 @@ class Index:
     """Immutable. Build one with `Index.build`; `update` gives a new one that reuses what did not change."""
 
     def __init__(
-        self, prepared: Sequence[Prepared], embedder: Embedder, cache: EmbeddingCache | None, scorer: Scorer
+        self,
+        prepared: Sequence[Prepared],
+        embedder: Embedder,
+        cache: EmbeddingCache | None,
+        scorer: Scorer,
+        reader: Callable[[], Reads | None],
     ) -> None:
         self._prepared = tuple(prepared)
         self._embedder = embedder
         self._cache = cache
         self._scorer = scorer
+        self._reader = reader
         self._views: dict[frozenset[str], View] = {}
         self._lock = threading.Lock()
         hashes = sorted(entry.section.content_hash for entry in prepared)
@@ -73,10 +80,11 @@ class Index:
         embedder: Embedder,
         cache: EmbeddingCache | None = None,
         scorer: Scorer | None = None,
+        reader: Callable[[], Reads | None] = default_reader,
     ) -> "Index":
-        """An index of the sections. Embeds what the cache does not hold."""
+        """An index of the sections. Embeds what the cache does not hold; asks for the reader with the first search."""
         chosen = scorer or default_scorer()
-        return cls(_prepare(list(sections), embedder, cache), embedder, cache, chosen)
+        return cls(_prepare(list(sections), embedder, cache), embedder, cache, chosen, reader)
 
     def update(self, sections: Iterable[SectionLike]) -> "Index":
         """An index of these sections instead; the unchanged ones are not prepared again."""
@@ -84,7 +92,9 @@ class Index:
         old = {_identity(entry.section): entry for entry in self._prepared}
         fresh = [section for section in wanted if _identity(section) not in old]
         old.update((_identity(entry.section), entry) for entry in _prepare(fresh, self._embedder, self._cache))
-        return Index([old[_identity(section)] for section in wanted], self._embedder, self._cache, self._scorer)
+        return Index(
+            [old[_identity(section)] for section in wanted], self._embedder, self._cache, self._scorer, self._reader
+        )
 
     @property
     def sections(self) -> tuple[SectionLike, ...]:
@@ -107,8 +117,8 @@ class Index:
         vectors = self._embedder.embed(texts)
         ranking = self._scorer.rank(view, asked, vectors)
         hits = tuple(Hit(view.entries[at].section, float(ranking.sections[at])) for at in ranking.best_sections(k))
-        evidence: tuple[Evidence, ...] = pick(view, ranking)
-        return Retrieval(hits, evidence, self._scorer.answerable(view, asked, ranking, evidence))
+        evidence, reading = choose(view, asked.text, ranking, self._reader())
+        return Retrieval(hits, evidence, self._scorer.answerable(view, asked, ranking, evidence, reading))
 
     def view(self, audiences: Collection[str]) -> View:
         """What people who belong to `audiences` may search, built on first use."""

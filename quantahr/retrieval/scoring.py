@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quantahr.retrieval.answerable import FEATURES as ANSWER_FEATURES
-from quantahr.retrieval.answerable import answer_features
+from quantahr.retrieval.answerable import FEATURES, READ_FEATURES, answer_features
 from quantahr.retrieval.cues import KINDS, asked
 from quantahr.retrieval.embedder import Vectors
+from quantahr.retrieval.evidence import Reading
 from quantahr.retrieval.lexical import Bm25
 from quantahr.retrieval.query import Query
 from quantahr.retrieval.sections import Evidence
@@ -78,12 +78,13 @@ class Ranking:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scorer:
-    """Fitted weights: `units` follow UNIT_FEATURES, `sections` SECTION_FEATURES and `answer` answerable.FEATURES."""
+    """Fitted weights: `units` follow UNIT_FEATURES, `sections` SECTION_FEATURES, `answer` answerable.FEATURES with the
+    bias last, and `answer_read` the same with READ_FEATURES before the bias."""
 
     units: Floats
     sections: Floats
     answer: Floats
-    answer_bias: float
+    answer_read: Floats
 
     def rank(self, view: View, query: Query, vectors: Vectors) -> Ranking:
         """Scores for a question whose vectors are those of its text and, if it has one, of its expansion."""
@@ -125,11 +126,14 @@ class Scorer:
         )
         return features, sections
 
-    def answerable(self, view: View, query: Query, ranking: Ranking, evidence: tuple[Evidence, ...]) -> float:
+    def answerable(
+        self, view: View, query: Query, ranking: Ranking, evidence: tuple[Evidence, ...], reading: Reading | None
+    ) -> float:
         """The probability that the evidence answers the question."""
         if not evidence:
             return 0.0
-        value = float(answer_features(view, query, ranking, evidence) @ self.answer + self.answer_bias)
+        weights = self.answer if reading is None else self.answer_read
+        value = float(answer_features(view, query, ranking, evidence, reading) @ weights[:-1] + weights[-1])
         return 1 / (1 + math.exp(-max(-30.0, min(30.0, value))))
 
 
@@ -142,8 +146,8 @@ def default_scorer() -> Scorer:
     return Scorer(
         units=np.array([raw["units"].get(name, 0.0) for name in UNIT_FEATURES], np.float32),
         sections=np.array([raw["sections"].get(name, 0.0) for name in SECTION_FEATURES], np.float32),
-        answer=np.array([raw["answer"].get(name, 0.0) for name in ANSWER_FEATURES], np.float32),
-        answer_bias=raw["answer"]["bias"],
+        answer=np.array([raw["answer"][name] for name in (*FEATURES, "bias")], np.float32),
+        answer_read=np.array([raw["answer_read"][name] for name in (*FEATURES, *READ_FEATURES, "bias")], np.float32),
     )
 
 

@@ -1,0 +1,151 @@
+"""Fits when the evidence answers: how likeness and the reader's verdict are weighed into one probability.
+
+    python -m training.answer_fit --learned-from NAME NAME [--write]
+
+Two ideas. A reader is surer of questions that it was trained on than of new ones, so only companies that it never saw
+count (all of data/companies but those named), and each is judged by weights fitted on the others. And what is fitted is
+what an employee meets: the evidence holds everything that was expected, or it does not, be it that the handbook says
+nothing or that retrieval did not find it.
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from quantahr.grading import Golden, holds, read_golden, same_heading
+from quantahr.policies import load_folder
+from quantahr.retrieval import EmbeddingCache, Evidence, Index, load_embedder
+from quantahr.retrieval.answerable import FEATURES, READ_FEATURES, answer_features
+from quantahr.retrieval.evidence import choose
+from quantahr.retrieval.query import understand
+from quantahr.retrieval.reader import Reads, default_reader
+from quantahr.retrieval.scoring import default_scorer
+from quantahr.retrieval.sections import EVERYONE
+from training.reader_data import companies
+from training.retrieval_fit import CACHE, WEIGHTS
+
+QUOTED = 3
+"""Pieces of evidence that an answer quotes (worker/answering/pipeline.py)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A question with what decides about it: its features, and whether quoting the evidence would be right; `cited`
+    asks for the right section, too."""
+
+    company: str
+    answerable: bool
+    features: Any
+    right: bool
+    cited: bool
+
+
+def judged(company: str, index: Index, golden: Sequence[Golden], reader: Reads | None) -> list[Judged]:
+    """The questions of a company as retrieval and the reader, if there is one, meet them."""
+    view, scorer = index.view((EVERYONE,)), default_scorer()
+    found = []
+    for row in golden:
+        query = understand(row.question, view.speller)
+        ranking = scorer.rank(view, query, index.embed([query.text, query.expanded]))
+        evidence, reading = choose(view, query.text, ranking, reader)
+        features = answer_features(view, query, ranking, evidence, reading)
+        right, cited = quoted_right(row, evidence)
+        found.append(Judged(company, row.kind == "answerable", features, right, cited))
+    return found
+
+
+def quoted_right(row: Golden, evidence: Sequence[Evidence]) -> tuple[bool, bool]:
+    """Whether the quotation holds what is expected, and whether it also comes from a right section."""
+    quoted = evidence[:QUOTED]
+    right = row.kind == "answerable" and holds(" ".join(piece.text for piece in quoted), row.expect)
+    headings = [" > ".join(piece.section.heading_path) for piece in quoted]
+    return right, right and any(same_heading(heading, source) for heading in headings for source in row.sources)
+
+
+def logistic(x: Any, y: Any, l2: float = 0.02) -> Any:
+    """Weights of a logistic regression with the bias last, [features + 1]; the penalty is on standardised features."""
+    inputs, right = torch.tensor(x, dtype=torch.float32), torch.tensor(y, dtype=torch.float32)
+    scale = inputs.std(0).clamp(min=1e-3)
+    weights = torch.zeros(inputs.shape[1], requires_grad=True)
+    bias = torch.zeros((), requires_grad=True)
+    optimizer = torch.optim.LBFGS([weights, bias], max_iter=200, line_search_fn="strong_wolfe")
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(inputs / scale @ weights + bias, right)
+        loss = loss + l2 * (weights**2).sum()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    return torch.cat([(weights / scale).detach(), bias.detach()[None]]).numpy()
+
+
+def crossed(rows: Sequence[Judged]) -> Any:
+    """The log-odds of every question under weights fitted on the other companies, [rows]."""
+    x, y = np.array([row.features for row in rows]), np.array([row.right for row in rows])
+    names = np.array([row.company for row in rows])
+    odds = np.zeros(len(rows))
+    for name in set(names):
+        weights = logistic(x[names != name], y[names != name])
+        odds[names == name] = x[names == name] @ weights[:-1] + weights[-1]
+    return odds
+
+
+def area(scores: Any, truth: Any) -> float:
+    """The share of pairs of a right and a wrong one in which the right one scores higher (area under the ROC curve)."""
+    scores, truth = np.asarray(scores), np.asarray(truth, bool)
+    high, low = scores[truth][:, None], scores[~truth][None, :]
+    return float(((high > low) + 0.5 * (high == low)).mean()) if high.size and low.size else float("nan")
+
+
+def curve(rows: Sequence[Judged], odds: Any, cuts: Sequence[float]) -> list[str]:
+    """The lines of a table: what is right at each cut of the probability."""
+    answerable = np.array([row.answerable for row in rows])
+    cited = np.array([row.cited for row in rows])
+    chance = 1 / (1 + np.exp(-np.asarray(odds)))
+    lines = [
+        "| cut | answerable: right, right citation | answered at all | unanswerable: abstained |",
+        "|---|---|---|---|",
+    ]
+    for cut in cuts:
+        said = chance >= cut
+        lines.append(
+            f"| {cut:.2f} | {(said & cited)[answerable].mean():.1%} | {said[answerable].mean():.1%} "
+            f"| {(~said)[~answerable].mean():.1%} |"
+        )
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else None)
+    parser.add_argument("--learned-from", nargs="*", default=[], help="companies that the reader was trained on")
+    parser.add_argument("--write", action="store_true", help=f"write {WEIGHTS}")
+    chosen = parser.parse_args()
+    embedder, cache = load_embedder(), EmbeddingCache(CACHE)
+    report = json.loads(WEIGHTS.read_text("utf-8"))
+    unseen = [folder for folder in companies() if folder.name not in chosen.learned_from]
+    for kept, reader in (("answer", None), ("answer_read", default_reader())):
+        rows: list[Judged] = []
+        for folder in unseen:
+            sections = [part for part in load_folder(folder / "policies").sections if EVERYONE in part.audience]
+            golden = [row for row in read_golden(folder / "questions.jsonl") if row.kind.endswith("answerable")]
+            rows += judged(folder.name, Index.build(sections, embedder, cache), golden, reader)
+        right = [row.right for row in rows]
+        odds = crossed(rows)
+        print(f"{kept}: area under the curve {area(odds, right):.3f}, {len(rows)} questions")
+        print("\n".join(curve(rows, odds, [cut / 20 for cut in range(4, 17)])))
+        names = (*FEATURES, *(READ_FEATURES if reader else ()), "bias")
+        weights = logistic(np.array([row.features for row in rows]), right)
+        report[kept] = {name: round(float(weight), 4) for name, weight in zip(names, weights, strict=True)}
+    if chosen.write:
+        WEIGHTS.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -33,8 +33,8 @@ class Outcome:
     card: cards.Card | None = None
 
 
-async def press(desk: Desk, place: Place, data: Mapping[str, Any], *, message: str = "") -> Outcome:
-    """A button was pressed by the user of `place`; `message` is the id of the message with the card."""
+async def press(desk: Desk, place: Place, data: Mapping[str, Any], *, event: str, message: str = "") -> Outcome:
+    """A button was pressed by the user of `place`, in the activity `event`, on the message with the id `message`."""
     match data.get("verb"):
         case cards.ESCALATE:
             return await _escalate(desk, place, str(data.get("question", "")))
@@ -42,8 +42,7 @@ async def press(desk: Desk, place: Place, data: Mapping[str, Any], *, message: s
             reply = str(data.get("reply") or "").strip()
             return await _hr_reply(desk, place, str(data.get("escalation", "")), reply, message)
         case office.BUTTON | office.FORM:
-            text, card = await office.press(desk, place, data) or (wording.PASSAGES_GONE, None)
-            return Outcome(text, card)
+            return Outcome(await office.press(desk, place, data, event) or wording.PASSAGES_GONE)
         case _:
             return Outcome(await retrain.press(desk, place, data) or wording.PASSAGES_GONE)
 

@@ -47,7 +47,7 @@ class TeamsBot(ActivityHandler):
         place = Place.of(activity)
         self._desk.later(self._desk.seen(place))
         if isinstance(activity.value, Mapping) and "verb" in activity.value:
-            outcome = await actions.press(self._desk, place, activity.value)
+            outcome = await actions.press(self._desk, place, activity.value, event=str(activity.id))
             self._say(place, outcome.text)
             return
         if not place.private and not _mentioned(activity):
@@ -125,7 +125,8 @@ class TeamsBot(ActivityHandler):
         message = str(activity.reply_to_id or "")
         match activity.name:
             case "adaptiveCard/action":
-                return InvokeResponse(status=200, body=await self._pressed(place, activity.value, message))
+                event = str(activity.id or secrets.token_hex(8))
+                return InvokeResponse(status=200, body=await self._pressed(place, activity.value, message, event))
             case "message/submitAction":
                 await actions.feedback(self._desk, place, message, activity.value)
                 return InvokeResponse(status=200, body={})
@@ -136,14 +137,14 @@ class TeamsBot(ActivityHandler):
             case _:
                 return InvokeResponse(status=501)
 
-    async def _pressed(self, place: Place, value: object, message: str) -> dict[str, Any]:
+    async def _pressed(self, place: Place, value: object, message: str, event: str) -> dict[str, Any]:
         action = value.get("action") if isinstance(value, Mapping) else None
         data = action.get("data") if isinstance(action, Mapping) else None
         if not isinstance(action, Mapping) or not isinstance(data, Mapping):
             error = {"code": "BadRequest", "message": "The action has no data."}
             return {"statusCode": 400, "type": ERROR_ANSWER, "value": error}
         data = {**data, "verb": action.get("verb") or data.get("verb")}
-        outcome = await actions.press(self._desk, place, data, message=message)
+        outcome = await actions.press(self._desk, place, data, event=event, message=message)
         if outcome.card is not None:
             return {"statusCode": 200, "type": CARD_ANSWER, "value": outcome.card}
         return {"statusCode": 200, "type": TEXT_ANSWER, "value": outcome.text}

@@ -14,7 +14,6 @@ from botbuilder.schema import Activity, ChannelAccount
 
 from bots.forms import Actor, Form, Reply
 from bots.teams import activities
-from bots.teams.cards import Card
 from bots.teams.desk import Desk
 from bots.teams.files import start
 from bots.teams.people_cards import form_card, message_card
@@ -53,8 +52,11 @@ async def message(desk: Desk, place: Place, activity: Activity, text: str) -> bo
     return True
 
 
-async def press(desk: Desk, place: Place, data: Mapping[str, Any]) -> tuple[str, Card | None] | None:
-    """A button or a form of ours: what to say, and a card that takes the place of the old one; None for others'."""
+async def press(desk: Desk, place: Place, data: Mapping[str, Any], event: str) -> str | None:
+    """A button or a form of ours, pressed in the activity `event`: what to say; None for others'.
+
+    A card is often a list, so nothing takes its place: forms and what has buttons of its own come in the personal chat.
+    """
     verb = str(data.get("verb", ""))
     if verb == BUTTON:
         reply = await desk.office.press(actor_of(place), str(data.get("value", "")))
@@ -64,19 +66,14 @@ async def press(desk: Desk, place: Place, data: Mapping[str, Any]) -> tuple[str,
         reply = await desk.office.submit(actor_of(place), str(data.get("form", "")), kept, values)
     else:
         return None
-    if reply.work is not None:
-        chat = place if place.private else await desk.personal(place)
-        await start(desk, chat, reply.work, f"work:{place.conversation}:{data.get('value') or data.get('form')}")
-        return WRITING, None
-    if reply.form is not None:
-        return reply.form.title, form_card(reply.form)
     told = dict(reply.message or {})
-    if any(row.get("buttons") for row in told.get("rows", ())):
-        # An answer to a press is a line; what has buttons of its own is a message.
-        chat = place if place.private else await desk.personal(place)
-        await desk.connector.send(chat, activities.message(chat, "", cards=[message_card(told)]))
-        return (BELOW if place.private else IN_PRIVATE), None
-    return plain(told), None
+    if reply.form is None and reply.work is None and not any(row.get("buttons") for row in told.get("rows", ())):
+        return plain(told)
+    chat = place if place.private else await desk.personal(place)
+    await say(desk, chat, reply, f"{place.conversation}\0{event}")
+    if reply.work is not None:
+        return WRITING
+    return BELOW if place.private else IN_PRIVATE
 
 
 async def say(desk: Desk, chat: Place, reply: Reply, event: str) -> None:

@@ -410,6 +410,14 @@ async def test_a_draft_goes_into_the_onedrive_of_who_accepts_it_and_ends_in_a_ca
     assert not _attached(card, CONSENT), "nobody can accept it twice"
 
 
+async def test_a_second_draft_from_the_same_form_is_another_draft(teams: FakeTeams, bot: Conversation) -> None:
+    card = await offered(teams)
+    form = await said_in_teams(teams, "Offer letter", card.conversation)
+    filled = {f"field.{name}": value for name, value in VALUES.items()} | {"field.pay": "£50,000"}
+    await teams.press("29:hr_hanna", form, action(form, "Draft"), **filled, **{"field.format": "message"})
+    await said_in_teams(teams, "£50,000", card.conversation)
+
+
 async def test_who_declines_a_file_gets_none(teams: FakeTeams, bot: Conversation) -> None:
     card = await offered(teams)
     assert await teams.consent("29:hr_hanna", card, accept=False) == 200

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from bots.hr import DRAFTS_ARE_HRS
+from bots.teams.office import IN_PRIVATE
 from quantahr.people.onboarding import Onboarding
 from quantahr.people.refusal import JUDGING
 from quantahr.people.words import card
@@ -75,8 +76,9 @@ async def test_missing_details_are_asked_for_on_a_card(teams: FakeTeams, world: 
     await teams.say(HANNA, chat(teams, HANNA), "hr-onboard")
     form = await said(teams, "Start onboarding", chat(teams, HANNA))
     filled = {"field.user": "aad-29:new", "field.start": "2027-01-11", "field.role": "x", "field.location": "Leeds"}
-    answer = await teams.press(HANNA, form, action(form, "Start"), **filled)
-    assert "Onboarding begins" in answer["value"]
+    await teams.press(HANNA, form, action(form, "Start"), **filled)
+    begun = await said(teams, "Onboarding begins", chat(teams, HANNA))
+    assert action(begun, "Pause")
     assert Onboarding(store).find("teams", TENANT, "aad-29:new") is not None
 
 
@@ -87,8 +89,10 @@ async def test_members_who_are_added_are_shown_to_hr_first(teams: FakeTeams, wor
     await teams.deliver(teams.activity(ANA, CHANNEL, type="conversationUpdate", membersAdded=[new]))
     asked = await said(teams, "Nia New is new here", HR_CHANNEL)
     assert Onboarding(store).find("teams", TENANT, "aad-29:new") is None
-    form = await teams.press(HANNA, asked, action(asked, "Begin…"))
-    assert form["type"].endswith("card.adaptive")
+    told = await teams.press(HANNA, asked, action(asked, "Begin…"))
+    assert told["value"] == IN_PRIVATE
+    form = await said(teams, "Start onboarding", chat(teams, HANNA))
+    assert "aad-29:new" in json.dumps(form.card())
     refused = await teams.press(ANA, asked, action(asked, "Begin…"))
     assert "Only HR" in refused["value"]
 

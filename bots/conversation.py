@@ -164,9 +164,22 @@ class Conversation:
         return await self.bus.ended(question)
 
     async def feedback(
-        self, question: str, user: str, rating: int, reasons: Sequence[str] = (), comment: str | None = None
+        self,
+        question: str,
+        user: str,
+        rating: int,
+        reasons: Sequence[str] = (),
+        comment: str | None = None,
+        *,
+        private: bool,
     ) -> str:
-        """Keep a rating, +1 or -1. Returns what to tell the user."""
+        """Keep a rating, +1 or -1; a person's last one counts. Returns what to tell the user.
+
+        Where others can read the answer they may rate it, too; what is `private` is rated by its asker only.
+        """
+        asked = await asyncio.to_thread(self.store.question, question)
+        if asked is not None and asked.user != user and (private or asked.text is None):
+            return wording.ONLY_THE_ASKER_RATES
         kept = await asyncio.to_thread(self.store.record_feedback, question, user, rating, reasons, comment)
         if not kept:
             return wording.UNKNOWN_QUESTION

@@ -51,6 +51,7 @@ HELPFUL: Final = "Good answer"
 UNHELPFUL: Final = "Bad answer"
 PASSAGES_GONE: Final = "I no longer have these passages. Ask the question again, and you can unfold them."
 ONLY_THE_ASKER: Final = "Only the person who asked can open this."
+ONLY_THE_ASKER_RATES: Final = "Only the person who asked can rate this answer."
 NO_FILES: Final = (
     "Thank you, but I cannot open files. Please type your question in your own words, and leave personal data out."
 )

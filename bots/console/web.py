@@ -236,6 +236,7 @@ async def _feedback(request: web.Request) -> web.Response:
         request.cookies.get("quantahr_user", ""),
         body["rating"],
         comment=comment[:2000] if comment else None,
+        private=True,
     )
     return web.json_response({"text": text})
 

@@ -99,8 +99,8 @@ async def feedback(desk: Desk, place: Place, message: str, value: object) -> Non
         log.info("a rating could not be attached to an answer")
         return
     reasons, comment = _reasons(given.get("feedback"))
-    text = await desk.conversation.feedback(question, place.user, rating, reasons, comment)
-    if rating < 0 and place.private:
+    text = await desk.conversation.feedback(question, place.user, rating, reasons, comment, private=place.private)
+    if (rating < 0 or text == wording.ONLY_THE_ASKER_RATES) and place.private:
         desk.later(_whisper(desk, place, text))
 
 

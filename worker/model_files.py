@@ -22,7 +22,8 @@ def find_model(setting: str | None, state_dir: Path) -> Path:
     """The GGUF file to serve, checked to be a whole language model.
 
     `setting` is `model.path`: a GGUF file, or empty for the packaged model, which is then rewritten into
-    `state_dir`/models on first use (seconds). Raises ModelError that names the file and what to do.
+    `state_dir`/models on first use (seconds), unless `prepare_packaged` has. Raises ModelError that names the file and
+    what to do.
     """
     if setting and setting != PACKAGED_MODEL:
         path = Path(setting).expanduser()
@@ -35,12 +36,29 @@ def find_model(setting: str | None, state_dir: Path) -> Path:
         return path
     source = packaged_gguf()
     source_hash = cached_sha256(source, state_dir)
-    name = source.name.split(".")[0]
-    target = state_dir / "models" / f"{name}.{SERVED_TYPE}-{source_hash[:12]}.gguf"
+    name = _served_name(source, source_hash)
+    prepared = source.with_name(name)
+    target = prepared if prepared.is_file() else state_dir / "models" / name
     if not target.is_file():
         requantize(source, target, SERVED_TYPE, source_hash)
     check_model(read_header(target))
     return target
+
+
+def prepare_packaged() -> Path:
+    """Rewrite the packaged model beside itself, for good: an image's build calls this, so that no start needs to.
+
+    Raises ModelError when it is not installed or its folder cannot be written.
+    """
+    source = packaged_gguf()
+    source_hash = cached_sha256(source)
+    target = source.with_name(_served_name(source, source_hash))
+    requantize(source, target, SERVED_TYPE, source_hash)
+    return target
+
+
+def _served_name(source: Path, source_hash: str) -> str:
+    return f"{source.name.split('.')[0]}.{SERVED_TYPE}-{source_hash[:12]}.gguf"
 
 
 def requantize(source: Path, target: Path, kind: str, source_hash: str) -> None:

@@ -8,4 +8,11 @@ for file in /run/quantahr/keys/* /run/quantahr/secrets/*; do
     [ -s "$file" ] || continue
     export "$(printf '%s' "$name" | tr 'a-z' 'A-Z')_FILE=$file"
 done
+# A new state folder begins with the vectors of the sample handbook, which the worker's image brings along.
+vectors=/usr/local/share/quantahr/embeddings.db
+kept=$QUANTAHR_STATE_DIR/embeddings.db
+if [ -f "$vectors" ] && [ ! -e "$kept" ]; then
+    cp "$vectors" "$kept.$$" && mv -n "$kept.$$" "$kept"
+    rm -f "$kept.$$"
+fi
 exec "$@"

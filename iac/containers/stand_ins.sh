@@ -9,15 +9,18 @@ trap 'rm -rf "$work"' EXIT
 have() { podman image exists "$1"; }
 
 if ! have docker.io/library/python:3.11-slim; then
-    # Like the slim images: without documentation, translations and perl's library.
-    mmdebstrap --variant=minbase --include=python3,python3-venv,ca-certificates bookworm "$work/full.tar"
+    # Like the slim images: without documentation, translations and the whole of perl, and apt keeps nothing.
+    mmdebstrap --variant=minbase --include=usr-is-merged,python3,python3-venv,ca-certificates \
+        --customize-hook='chroot "$1" apt-get purge -q -y usrmerge perl-modules-5.36' bookworm "$work/full.tar"
     mkdir "$work/root"
     tar -C "$work/root" -xf "$work/full.tar"
-    for path in var/lib/apt/lists var/cache/apt usr/share/doc usr/share/man usr/share/info usr/share/locale \
-        usr/share/perl usr/share/perl5; do
+    for path in var/lib/apt/lists var/cache/apt usr/share/doc usr/share/man usr/share/info usr/share/locale; do
         rm -rf "$work/root/$path"
     done
     ln -sf python3 "$work/root/usr/bin/python"
+    printf '%s\n' 'APT::Update::Post-Invoke { "rm -f /var/cache/apt/*.bin || true"; };' \
+        'DPkg::Post-Invoke { "rm -f /var/cache/apt/archives/*.deb /var/cache/apt/*.bin || true"; };' \
+        'Dir::Cache::pkgcache ""; Dir::Cache::srcpkgcache "";' > "$work/root/etc/apt/apt.conf.d/docker-clean"
     tar -C "$work/root" -cf "$work/slim.tar" .
     podman import -c 'CMD ["python"]' "$work/slim.tar" docker.io/library/python:3.11-slim
 fi

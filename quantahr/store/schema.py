@@ -4,6 +4,9 @@ Every process calls `migrate` when it starts; a lock lets one of them do it whil
 """
 
 import fcntl
+import logging
+import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,8 +19,12 @@ from sqlalchemy.exc import DBAPIError
 
 from quantahr.errors import StoreError
 
+log = logging.getLogger(__name__)
+
 LOCK = 0x51A47
 """PostgreSQL advisory lock number."""
+PATIENCE_SECONDS = 20.0
+"""A database server is often started together with us, and takes its time the first time."""
 
 
 def migrate(engine: Engine) -> None:
@@ -47,6 +54,8 @@ def configuration(engine: Engine) -> Config:
 @contextmanager
 def _alone(engine: Engine) -> Iterator[None]:
     if engine.dialect.name == "postgresql":
+        if engine.url.host:
+            wait_for(engine.url.host, engine.url.port or 5432)
         with engine.connect() as connection:
             connection.execute(text("SELECT pg_advisory_lock(:n)"), {"n": LOCK})
             try:
@@ -62,3 +71,21 @@ def _alone(engine: Engine) -> Iterator[None]:
     with Path(f"{database}.lock").open("w", encoding="ascii") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+def wait_for(host: str, port: int, seconds: float = PATIENCE_SECONDS) -> bool:
+    """Whether a server takes connections at this address, now or before so many seconds are over."""
+    until = time.monotonic() + seconds
+    said = False
+    while True:
+        try:
+            socket.create_connection((host, port), 3.0).close()
+        except OSError:
+            if time.monotonic() > until:
+                return False
+            if not said:
+                log.info("waiting for %s:%d", host, port)
+                said = True
+            time.sleep(0.2)
+        else:
+            return True

@@ -8,7 +8,8 @@ import pytest
 from quantahr.errors import ModelError
 from quantahr.gguf import packaged_gguf
 from quantahr.gguf_header import base_sha256, cached_sha256, read_header
-from worker.model_files import find_model, requantize
+from worker import model_files
+from worker.model_files import find_model, prepare_packaged, requantize
 
 
 def write_model(path: Path, *, columns: int = 64, seed: int = 1) -> Path:
@@ -83,6 +84,19 @@ def test_the_packaged_model_is_rewritten_once(tmp_path: Path) -> None:
     assert first.stat().st_mtime_ns == written
     assert base_sha256(read_header(first)) == cached_sha256(packaged_gguf())
     assert [path.name for path in (tmp_path / "models").iterdir()] == [first.name]
+
+
+def test_what_an_image_brings_prepared_is_served_and_nothing_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "wheel").mkdir()
+    source = write_model(tmp_path / "wheel" / "Small.Q4_1.gguf")
+    monkeypatch.setattr(model_files, "packaged_gguf", lambda: source)
+    prepared = prepare_packaged()
+    assert find_model(None, tmp_path / "state") == prepared
+    assert prepared.parent == source.parent
+    assert base_sha256(read_header(prepared)) == cached_sha256(source)
+    assert not (tmp_path / "state" / "models").exists()
 
 
 def damaged(tmp_path: Path, name: str) -> Path:

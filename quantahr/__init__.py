@@ -2,7 +2,7 @@
 
 import os
 
-# Before any library is loaded: onnxruntime's Linux wheels tell Microsoft of their use, and the Hugging Face client tells
-# its hub, unless these are set.
+# Before any library is loaded: onnxruntime's Linux wheels tell Microsoft of their use, and the Hugging Face client
+# tells its hub, unless these are set.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"

@@ -111,10 +111,12 @@ def clean_package(data: bytes, name: str) -> Package:
             return _Cleaner(archive, len(data), name).clean()
     except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, struct.error, OSError, ValueError, SyntaxError):
         raise PolicyError(damaged) from None
-    except (RuntimeError, NotImplementedError):
-        raise PolicyError(
-            f"{name} is encrypted or packed in an unusual way. Save it again from Word as .docx."
-        ) from None
+    except RuntimeError:  # zipfile's word for an encrypted part, and its subclass for a packing that it does not know
+        raise PolicyError(_unusual(name)) from None
+
+
+def _unusual(name: str) -> str:
+    return f"{name} is encrypted or packed in an unusual way. Save it again from Word as .docx."
 
 
 def _check_signature(data: bytes, name: str) -> None:
@@ -198,7 +200,7 @@ class _Cleaner:
         """One XML part, inflated within the budget of the whole file and free of a DTD."""
         info = self._archive.getinfo(part)
         if info.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
-            raise NotImplementedError
+            raise PolicyError(_unusual(self._name))
         content = bytearray()
         with self._archive.open(info) as stream:
             while chunk := stream.read(_CHUNK):

@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 
 from tests.conftest import RedisServer
-from tests.e2e.conftest import Launch
+from tests.e2e.conftest import QUANTAHR, Launch
 from tests.e2e.slow_worker import TEXT
 from tests.fakes.fake_connector import FakeTeams
 from tests.fakes.people import Shown, answers, until
@@ -20,8 +20,7 @@ from tests.fakes.teams_world import HR_CHANNEL, TeamsPerson, TeamsWorld
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(170)]
 
 POLICIES = Path(__file__).resolve().parents[2] / "data" / "hr_policies"
-COMMAND = ("-c", "from quantahr.cli.main import main; main()")
-BOT = (*COMMAND, "bots", "--only", "teams")
+BOT = (*QUANTAHR, "bots", "--only", "teams")
 WORKER = ("-m", "tests.e2e.slow_worker")
 
 
@@ -64,7 +63,7 @@ def environment(own_redis: RedisServer, teams: FakeTeams, tmp_path: Path) -> dic
 async def test_a_question_is_answered_from_the_documents_and_a_sensitive_one_in_private(
     teams: FakeTeams, launch: Launch
 ) -> None:
-    launch(*COMMAND, "worker")
+    launch(*QUANTAHR, "worker")
     launch(*BOT)
     await _listening(teams)
     ana, ben = TeamsWorld(teams).person("ana"), TeamsWorld(teams).person("ben")

@@ -18,13 +18,14 @@ from celery import Celery, signals
 from quantahr import queue
 from quantahr.errors import QuantaHRError
 from quantahr.infra import INFRA_FILE, load_infra
-from quantahr.retrain import Job, Jobs, Plan
+from quantahr.people.approved import write_approved
+from quantahr.retrain import Job, Jobs, Plan, Taught
 from quantahr.settings import Settings, load_settings
 from quantahr.store import Store
 from training.config import DEFAULT_CONFIG, QloraConfig, load_config
 from training.launch.contract import Launcher
 from training.pace import measured
-from training.planning import Request, for_options, plan_in_a_process
+from training.planning import Request, for_options, plan_in_a_process, with_taught
 from training.retrain import Tools, advance, reap, wanted
 
 log = logging.getLogger(__name__)
@@ -60,14 +61,18 @@ def make_tools(settings: Settings, *, config: Path = DEFAULT_CONFIG, root: Path 
         except redis.RedisError:
             return []
 
-    jobs = Jobs(Store.open(settings))
+    store = Store.open(settings)
+    jobs = Jobs(store)
 
     def plan(job: Job, live: Mapping[str, str]) -> Plan:
-        paces = measured(jobs.history(50))
-        return plan_in_a_process(Request(config=config, root=root, options=job.options, live=live, paces=paces))
+        told: dict[str, Any] = {"paces": measured(jobs.history(50)), "approved": folder / "approved"}
+        if approved := write_approved(store, folder / "approved"):
+            told["taught"] = Taught(file=approved.file.name, answers=approved.answers, share=approved.share)
+        return plan_in_a_process(Request(config=config, root=root, options=job.options, live=live, **told))
 
     def chosen(job: Job) -> QloraConfig:
-        return for_options(load_config(config, root=root), job.options)
+        wanted = for_options(load_config(config, root=root), job.options)
+        return with_taught(wanted, job.plan.taught if job.plan else None, folder / "approved")
 
     def local() -> Launcher:
         from training.launch.local import LocalLauncher

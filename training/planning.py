@@ -4,6 +4,7 @@ It takes a second or two, because somebody waits for it: `training.outline` coun
 its own, because it opens documents: what drives the jobs stays small, and survives whatever a file does to its reader.
 """
 
+import glob
 import json
 import math
 import subprocess
@@ -17,8 +18,8 @@ from pydantic import BaseModel, ConfigDict
 from quantahr.errors import QuantaHRError
 from quantahr.gguf import file_sha256
 from quantahr.infra import load_infra
-from quantahr.retrain import Options, Plan
-from training.config import QloraConfig, dataset_files, load_config
+from quantahr.retrain import Options, Plan, Taught
+from training.config import AlpacaDataset, QloraConfig, dataset_files, load_config
 from training.estimate import INSTANCES, START_MINUTES, count_parameters, read_instances
 from training.launch.contract import LaunchError, RefusedError, UnreachableError
 from training.outline import Outline, outline
@@ -34,6 +35,7 @@ class Request(BaseModel):
     """What is asked of the planning process.
 
     `live`: document → hash, as the live model was trained on; `paces`: what earlier trainings took, newest first.
+    `taught`: HR's standard answers, whose file lies in `approved`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -43,6 +45,8 @@ class Request(BaseModel):
     options: Options
     live: Mapping[str, str]
     paces: tuple[Pace, ...] = ()
+    taught: Taught | None = None
+    approved: Path = Path()
 
 
 def plan_in_a_process(request: Request, *, seconds: float = _PLAN_SECONDS) -> Plan:
@@ -80,6 +84,7 @@ def make(request: Request) -> Plan:
     if options.platform == "aws":
         load_infra()  # said now, before anybody confirms
     config = for_options(load_config(request.config, root=request.root), options)
+    config = with_taught(config, request.taught, request.approved)
     price = hourly_price(config)
     cap = cap_minutes(options, price)
     found = outline(config, root=request.root)
@@ -89,6 +94,8 @@ def make(request: Request) -> Plan:
         where = f"AWS, {'spot ' if options.spot else ''}{config.compute.instance_type}"
     minutes, certain = _minutes(config, found, where, request.paces)
     notes = list(found.warnings)
+    if request.taught:
+        notes.append(f"HR's standard answers are learned, too: {len(request.taught.answers)}.")
     if not certain:
         notes.append("The time is a guess until a training on this machine has been seen.")
     if minutes > cap:
@@ -101,6 +108,7 @@ def make(request: Request) -> Plan:
         changed=tuple(sorted(name for name, digest in hashes.items() if request.live.get(name) != digest)),
         removed=tuple(sorted(set(request.live) - set(hashes))),
         hashes=hashes,
+        taught=request.taught,
         examples=found.examples,
         tokens=found.tokens,
         steps=found.steps,
@@ -133,6 +141,16 @@ def for_options(config: QloraConfig, options: Options) -> QloraConfig:
     if options.instance_type:
         chosen["instance_type"] = options.instance_type
     return config.model_copy(update={"compute": config.compute.model_copy(update=chosen)})
+
+
+def with_taught(config: QloraConfig, taught: Taught | None, folder: Path) -> QloraConfig:
+    """The configuration with HR's standard answers, each of which is seen as often as a section of the documents."""
+    if taught is None:
+        return config
+    weight = max((dataset.weight for dataset in config.datasets if dataset.type == "docx"), default=1.0)
+    file = glob.escape(str(folder.resolve() / taught.file))
+    added = AlpacaDataset(type="alpaca", input_files=[file], weight=weight * taught.share)
+    return config.model_copy(update={"datasets": [*config.datasets, added]})
 
 
 def hourly_price(config: QloraConfig) -> float:

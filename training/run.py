@@ -22,6 +22,8 @@ from training.identity import base_identity, run_id
 from training.uploads import open_place
 
 RUNS = Path("runs")
+STANDARD = ":standard-"
+"""What stands before the id of one of HR's answers, in the rows that quantahr.people.approved writes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,12 @@ class Plan:
                 }
                 for material in self.materials
             ],
+            "standard_answers": sorted(
+                key.rpartition(STANDARD)[2]
+                for material in self.materials
+                for key in material.passages
+                if STANDARD in key
+            ),
             "seen": {name: times_seen(self.schedule, name) for name in dict.fromkeys(m.name for m in self.materials)},
             "kinds": {f"{name}/{kind}": count for (name, kind), count in sorted(self.schedule.kinds.items())},
             "dropped": dict(sorted(self.schedule.dropped.items())),

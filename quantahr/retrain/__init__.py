@@ -6,7 +6,19 @@ other was killed. And the intention is written down before the deed: which attem
 anything is started, so a repeated step finds what the first one did.
 """
 
-from quantahr.retrain.job import Attempt, Failure, Gate, Job, JobError, Options, Plan, Progress, Wishes, default_options
+from quantahr.retrain.job import (
+    Attempt,
+    Failure,
+    Gate,
+    Job,
+    JobError,
+    Options,
+    Plan,
+    Progress,
+    Taught,
+    Wishes,
+    default_options,
+)
 from quantahr.retrain.jobs import Jobs, Notice
 
 __all__ = [
@@ -20,6 +32,7 @@ __all__ = [
     "Options",
     "Plan",
     "Progress",
+    "Taught",
     "Wishes",
     "default_options",
 ]

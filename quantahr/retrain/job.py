@@ -61,6 +61,16 @@ def default_options(file: Path = Path("config/qlora_config.json"), **chosen: Any
         ) from None
 
 
+class Taught(_Record):
+    """HR's standard answers that are learned beside the documents. `share`: how many there are for each section."""
+
+    file: str
+    """Its name in the folder of such files; what is in a file never changes."""
+    answers: tuple[str, ...]
+    """Ids."""
+    share: float = Field(gt=0, le=1)
+
+
 class Plan(_Record):
     """What would be trained, where and at what price, as it was shown before anybody confirmed."""
 
@@ -71,6 +81,7 @@ class Plan(_Record):
     removed: tuple[str, ...] = ()
     hashes: dict[str, str] = {}
     """Document → first 12 hex digits of its file's sha256."""
+    taught: Taught | None = None
     examples: int
     """About: what a search brings up beside a section is known only when it is trained."""
     tokens: int = 0

@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from tests.training.conftest import ROWS, settings_for
 from training import trainer
 from training.checkpoints import CheckpointError, Checkpoints, verify
 from training.config import QloraConfig, parse_config
+from training.export import write_curve
 from training.run import execute, export_checkpoint, make_plan
 from training.trainer import Point, TrainingState
 from training.uploads import FolderPlace
@@ -219,3 +221,10 @@ def test_a_loss_that_is_no_number_stops_the_run(
     monkeypatch.setattr(trainer, "summed_loss", lambda base, packed: honest(base, packed) * float("nan"))
     with pytest.raises(trainer.DivergedError, match="learning_rate"):
         run(tiny_config, workplace, workplace / "out")
+
+
+def test_the_loss_curve_fits_into_a_card_in_teams(tmp_path: Path) -> None:
+    noise = random.Random(1)
+    points = [Point(step, 3 - step / 400 + noise.random(), 1e-4, 1.0, 16, 4000, 2000, 1.0) for step in range(1, 1001)]
+    write_curve(points, tmp_path, title="ABC-QLoRA-HR-Assistant")
+    assert (tmp_path / "curve.png").stat().st_size <= 15_000

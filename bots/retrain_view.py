@@ -70,8 +70,10 @@ def _parts(job: Job, wishes: Wishes, now: float) -> tuple[str, list[str], Sequen
         case "awaiting_approval":
             passed = job.gate is not None and job.gate.passed
             verdict = "The candidate is better. Shall it go live?" if passed else "The candidate did not win."
-            if wishes.decision:
-                return verdict, [f"{wishes.decided_by} said: {wishes.decision}."], ()
+            if wishes.decision == "approve":
+                return "Going live…", [f"{wishes.decided_by} approved version {job.version}."], ()
+            if wishes.decision == "reject":
+                return "Rejecting…", [f"{wishes.decided_by} rejected version {job.version}."], ()
             approve = Button("Approve" if passed else "Approve anyway", "approve", "primary" if passed else "danger")
             return verdict, [*_reasons(job), *_curve(job), _money(job, now)], (approve, Button("Reject", "reject"))
         case "promoted":

@@ -77,7 +77,7 @@ def judge(candidate: Path, folder: Path) -> Gate:
     from quantahr.settings import load_settings
     from training.gate import judge as gate
     from training.gate.promotion import load_rule
-    from training.gate.report import table_rows, write_report
+    from training.gate.report import chat_rows, write_report
     from training.gate.run import gather
 
     settings = load_settings()
@@ -97,7 +97,7 @@ def judge(candidate: Path, folder: Path) -> Gate:
     return Gate(
         passed=decision is not None and decision.passed,
         reasons=decision.reasons if decision else (),
-        rows=tuple((label, old, new) for label, new, old, *_ in table_rows(evaluation)),
+        rows=chat_rows(evaluation),
         metrics=evaluation.metrics,
     )
 

@@ -67,6 +67,21 @@ def table_rows(evaluation: Evaluation) -> list[tuple[str, ...]]:
     return rows
 
 
+def chat_rows(evaluation: Evaluation) -> tuple[tuple[str, str, str], ...]:
+    """(measure, old, new) in few characters, for a table that is read on a phone. Empty without an old version."""
+
+    def short(measure: Measure, line: Line) -> str:
+        return f"{line.value:.0%}" if measure.shape == "share" else f"{line.value:,.0f}"
+
+    found = []
+    for measure in MEASURES:
+        new, old = evaluation.lines.get(measure.name), evaluation.old_lines.get(measure.name)
+        if new is not None and old is not None:
+            label = f"{measure.label} (of {new.count})" if measure.shape == "share" else measure.label
+            found.append((label, short(measure, old), short(measure, new)))
+    return tuple(found)
+
+
 def shown(measure: Measure, line: Line) -> str:
     """ "81.0% (72.4 to 87.3, of 105)", or "34 (31 to 38)"."""
     if measure.shape == "share":

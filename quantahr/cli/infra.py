@@ -27,6 +27,8 @@ PRICES: Final = Path("config/instances.json")
 KEY_MONTH: Final = 1.0
 STORAGE_GIB_MONTH: Final = 0.023
 """US dollars, us-east-1, November 2026: a key of one's own, and a GiB in S3."""
+LOCKED: Final = "linux_amd64"
+"""The platform whose provider the lock file pins by its hash; the containers' on most machines."""
 LIVING: Final = ("pending", "running", "stopping", "stopped", "shutting-down")
 _NAMES: Final = {
     "aws_s3_bucket": "a bucket for data, checkpoints and adapters",
@@ -64,7 +66,16 @@ class Terraform:
             stale.unlink()
         for source in (*MODULE.glob("*.tf"), MODULE / ".terraform.lock.hcl"):
             shutil.copy(source, self._work / source.name)
-        self._run("init", "-reconfigure", f"-backend-config=path={self.state.resolve()}")
+        arguments = ("-reconfigure", f"-backend-config=path={self.state.resolve()}")
+        try:
+            self._run("init", *arguments)
+        except InfraError as error:
+            platform = json.loads(self._run("version", "-json"))["platform"]
+            if "checksums previously recorded" not in str(error) or platform == LOCKED:
+                raise
+            # The lock file knows nothing of this platform: Terraform asks the registry, and checks the signature.
+            self._run("providers", "lock", "-no-color", f"-platform={platform}")
+            self._run("init", *arguments)
 
     def plan(self, *arguments: str) -> Mapping[str, Any]:
         """Make a plan, keep it for `apply`, and return it as Terraform describes it in JSON."""
@@ -91,7 +102,7 @@ class Terraform:
             ) from None
 
     def _run(self, command: str, *arguments: str) -> str:
-        color = () if command == "show" else ("-no-color",)
+        color = () if command in {"show", "version", "providers"} else ("-no-color",)
         waits = ("-input=false",) if command in {"init", "plan", "apply"} else ()
         try:
             done = subprocess.run(

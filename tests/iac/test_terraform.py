@@ -46,6 +46,37 @@ def test_the_sources_are_formatted_and_valid_and_the_provider_is_locked(
     assert valid["diagnostics"] == []
 
 
+TERRAFORM = """#!/bin/sh
+echo "$@" >> "$CALLS"
+case "$1" in
+  version) echo '{{"platform": "{platform}"}}' ;;
+  providers) touch "$CALLS.locked" ;;
+  init) [ -e "$CALLS.locked" ] || {{
+    echo "Error: it does not match any of the checksums previously recorded in the lock file" >&2; exit 1; }} ;;
+esac
+"""
+
+
+@pytest.mark.parametrize(("platform", "asks"), [("darwin_arm64", True), ("linux_amd64", False)])
+def test_another_platform_s_provider_is_asked_of_the_registry_and_ours_never(
+    platform: str, asks: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls, program = tmp_path / "calls", tmp_path / "bin" / "terraform"
+    program.parent.mkdir()
+    program.write_text(TERRAFORM.format(platform=platform))
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("CALLS", str(calls))
+    start = commands.Terraform(tmp_path / "state")
+    if asks:
+        start.init()
+    else:
+        with pytest.raises(QuantaHRError, match="checksums previously recorded"):
+            start.init()
+    locked = "providers lock -no-color -platform=darwin_arm64" in calls.read_text().splitlines()
+    assert locked is asks
+
+
 def test_what_is_planned_is_what_was_promised(copied: Path, terraform_env: dict[str, str]) -> None:
     done = terraform(copied, terraform_env, "test", "-json")
     results = [json.loads(line) for line in done.stdout.splitlines()]

@@ -2,6 +2,7 @@
 
 import csv
 import datetime
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,9 +17,6 @@ from quantahr.people.journeys import Journeys, Step, load_journeys
 from quantahr.people.onboarding import Onboarding
 from quantahr.settings import Settings, load_settings
 from quantahr.store import Store
-
-if TYPE_CHECKING:
-    from worker.people.onboarding import Read
 
 if TYPE_CHECKING:
     from worker.people.onboarding import Read
@@ -110,12 +108,15 @@ def read_table(file: Path, journeys: Journeys, platform: str) -> tuple[list[dict
         raise PeopleError(f"{file} cannot be read ({type(error).__name__}). Save it as CSV (UTF-8).") from None
     lines = text.splitlines()
     separator = ";" if lines and lines[0].count(";") > lines[0].count(",") else ","
-    table = csv.DictReader(lines, delimiter=separator)
+    table = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator)
     columns = [name.strip().lower() for name in table.fieldnames or ()]
     if missing := [name for name in ("person", "start") if name not in columns]:
         raise PeopleError(f"{file} has no column `{missing[0]}`. The first line names: {', '.join(COLUMNS)}.")
+    if unknown := [name for name in columns if name not in COLUMNS]:
+        raise PeopleError(f"{file} has a column `{unknown[0]}`, which is not known. Known are: {', '.join(COLUMNS)}.")
     rows, problems, seen = [], [], set()
-    for number, raw in enumerate(table, 2):
+    for raw in table:
+        number = table.line_num
         row = dict.fromkeys(COLUMNS, "") | {
             str(name).strip().lower(): (value or "").strip() for name, value in raw.items() if isinstance(value, str)
         }

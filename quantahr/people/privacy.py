@@ -7,6 +7,7 @@ did it, and no longer who.
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,8 @@ from quantahr.store.tables import (
 
 FILES: Final = (".jsonl", ".log", ".txt", ".csv")
 """Files of lines: reports of evaluations, logs, tables."""
+RUNS: Final = Path("runs")
+"""Where `quantahr train` leaves its results."""
 SHORTEST: Final = 6
 LARGEST: Final = 50 * 2**20
 
@@ -58,6 +61,11 @@ class Person:
     @property
     def id(self) -> str:
         return f"{self.platform}:{self.user}"
+
+    @property
+    def pattern(self) -> re.Pattern[str]:
+        """The id in a text. A short one (a console user) counts only with its platform: it would be found in words."""
+        return _word(self.user if len(self.user) >= SHORTEST else self.id)
 
     @property
     def stranger(self) -> str:
@@ -99,7 +107,7 @@ class Privacy:
                 counts[name] = len(rows)
             self._erase(session, person)
         files = list(self._files(person))
-        counts["files"] = sum(_strip(file, person.user) for file in files)
+        counts["files"] = sum(_strip(file, person.pattern) for file in files)
         return {
             "person": hashlib.sha256(person.id.encode()).hexdigest()[:16],
             "at": self._store.clock(),
@@ -132,10 +140,12 @@ class Privacy:
             "audit": select(AuditRow).where(AuditRow.actor == person.id),
         }
         rows = {name: list(session.scalars(query)) for name, query in queries.items()}
+        own = [person.pattern, *(_word(row.id) for row in rows["journeys"])]
         rows["messages"] = [
             row
             for row in session.scalars(select(OutboxRow).where(OutboxRow.platform == person.platform))
             if person.user in {row.address.get("user"), row.payload.get("user"), row.payload.get("by")}
+            or any(one.search(json.dumps([row.id, row.address, row.payload])) for one in own)
         ]
         return rows
 
@@ -174,20 +184,50 @@ class Privacy:
         named += [JobRow.confirmed_by, JobRow.cancelled_by, JobRow.decided_by]
         for column in named:
             session.execute(update(column.class_).where(column == person.id).values({column: person.stranger}))
+        for job in session.scalars(select(JobRow)):
+            text = json.dumps(job.document)
+            if (named_there := json.dumps(person.id)) in text:
+                job.document = json.loads(text.replace(named_there, json.dumps(person.stranger)))
 
     def _learned(self, session: Session, person: Person) -> list[dict[str, Any]]:
-        """Approved answers whose wording came (without names) from this person's questions, and where they went."""
+        """Approved answers whose wording came (without names) from this person's questions, or that this person
+        approved: which datasets held them, and which adapters were trained on those."""
         asked = select(QuestionRow.text).where(
             QuestionRow.platform == person.platform, QuestionRow.user == person.user, QuestionRow.text.is_not(None)
         )
         texts = {without_names(text or "") for text in session.scalars(asked)}
         found = []
         for row in session.scalars(select(StandardAnswerRow)):
-            if texts & {row.question, *row.variants}:
+            asked_it, approved_it = bool(texts & {row.question, *row.variants}), row.approved_by == person.id
+            if asked_it or approved_it:
                 golden = list(session.scalars(select(GoldenRow.id).where(GoldenRow.standard == row.id)))
-                adapters = _adapters_since(self._settings, row.approved_at)
-                found.append({"standard_answer": row.id, "golden": golden, "adapters_trained_since": adapters})
+                why = [name for name, holds in (("asked", asked_it), ("approved", approved_it)) if holds]
+                held = self._held(session, row.id)
+                found.append({"standard_answer": row.id, "because": why, "golden": golden, **held})
         return found
+
+    def _held(self, session: Session, answer: str) -> dict[str, list[str]]:
+        """The trainings whose data held a standard answer, by the plans of all jobs and the manifests of all runs."""
+        from quantahr.errors import QuantaHRError
+        from quantahr.registry import Registry
+
+        datasets, adapters = set[str](), set[str]()
+        for job in session.scalars(select(JobRow)):
+            plan = job.document.get("plan") or {}
+            if answer in ((plan.get("taught") or {}).get("answers") or ()):
+                datasets.add(str(plan["run"]))
+                adapters.update([job.document["version"]] if job.document.get("version") else [])
+        state = self._settings.state_dir
+        for file in [*state.glob("retrain/*/result/dataset.json"), *RUNS.glob("*/dataset.json")]:
+            told, manifest = _json(file), _json(file.with_name("manifest.json"))
+            if answer in (told.get("standard_answers") or ()):
+                datasets.add(str(manifest.get("run_id") or file.parent.name))
+        try:
+            known = Registry.open(self._settings).versions()
+        except QuantaHRError:
+            known = []
+        adapters.update(version.id for version in known if version.run in datasets)
+        return {"datasets": sorted(datasets), "adapters": sorted(adapters)}
 
     def _redis(self, client: Any, person: Person) -> Iterator[tuple[str, Any]]:
         """(key, what it holds) of everything in Redis that belongs to the person."""
@@ -223,42 +263,40 @@ class Privacy:
     def _files(self, person: Person) -> Iterator[Path]:
         """Files of the state folder with lines that hold the person's id."""
         folder = self._settings.state_dir
-        # A short id (a console's user name) would be found in words.
-        needle = person.user.encode() if len(person.user) >= SHORTEST else person.id.encode()
         for file in sorted(folder.rglob("*")) if folder.is_dir() else []:
             if (
                 file.suffix in FILES
                 and file.is_file()
                 and file.stat().st_size <= LARGEST
-                and needle in file.read_bytes()
+                and person.pattern.search(file.read_text(encoding="utf-8", errors="replace"))
             ):
                 yield file
+
+
+def _word(text: str) -> re.Pattern[str]:
+    """`text` where it is not part of a longer id."""
+    return re.compile(rf"(?<![A-Za-z0-9-]){re.escape(text)}(?![A-Za-z0-9-])")
 
 
 def _row(row: Base) -> dict[str, Any]:
     return {column.key: getattr(row, column.key) for column in type(row).__mapper__.column_attrs}
 
 
-def _strip(file: Path, user: str) -> int:
+def _strip(file: Path, named: re.Pattern[str]) -> int:
     """Take the lines with the id out of a file. Returns how many there were."""
     lines = file.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
-    kept = [line for line in lines if user not in line]
+    kept = [line for line in lines if not named.search(line)]
     file.write_text("".join(kept), encoding="utf-8")
     return len(lines) - len(kept)
 
 
-def _adapters_since(settings: Settings, moment: float) -> list[str]:
-    """Versions that were registered after a moment: their data may have held what was approved then."""
-    import datetime
-
-    from quantahr.errors import QuantaHRError
-    from quantahr.registry import Registry
-
-    day = datetime.datetime.fromtimestamp(moment, datetime.UTC).isoformat()
+def _json(file: Path) -> dict[str, Any]:
+    """What a manifest says; nothing of one that is missing or damaged."""
     try:
-        return [version.id for version in Registry.open(settings).versions() if version.created >= day]
-    except QuantaHRError:
-        return []
+        told = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return told if isinstance(told, dict) else {}
 
 
 def receipt_text(receipt: Mapping[str, Any]) -> str:

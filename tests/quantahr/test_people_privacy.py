@@ -20,7 +20,7 @@ from quantahr.people.retention import purge
 from quantahr.people.words import card
 from quantahr.settings import Settings
 from quantahr.store import Store
-from quantahr.store.tables import Base
+from quantahr.store.tables import Base, JobRow
 
 ANA, BEN = "UANA0001", "UBEN0001"
 
@@ -39,7 +39,7 @@ def filled(store: Store, settings: Settings) -> Store:
     onboarding = Onboarding(store)
     client = redis.Redis.from_url(settings.redis_url)
     (settings.state_dir).mkdir(exist_ok=True)
-    lines = []
+    lines: list[str] = []
     for user, other in ((ANA, BEN), (BEN, ANA)):
         asked = question(user)
         store.record_answer(asked, Final(verdict="abstained", text=f"nothing for {user}"))
@@ -55,13 +55,18 @@ def filled(store: Store, settings: Settings) -> Store:
         )
         onboarding.lay(joiner, plan(joiner, journeys), "v")
         store.queue_message(f"m-{user}", "slack", {"user": user}, "people", card(f"hello {user}"))
+        news = card("", [(f"N {user} has joined", [("Details", f"details:{joiner.id}")])])
+        store.queue_message(f"joined-slack-{user}", "slack", {"channel": "C0HR"}, "people", news)
+        with store.session.begin() as session:
+            document = {"requested_by": f"slack:{user}", "note": f"slack:{user}0"}
+            session.add(JobRow(id=f"job{len(lines)}", state="failed", document=document, created_at=1.0))
         waiting = question(user, 2, "still waiting")
         client.set(scripts.question_key(waiting.id), waiting.model_dump_json())
         client.xadd(scripts.answer_key(waiting.id), {"e": dump_event(Accepted())})
         client.set(scripts.upload_key(waiting.id), b"docx")
         client.hset(scripts.pending_key("slack"), waiting.id, json.dumps({"user": user}))
         client.set(f"qhr:kept:shown:{user}", waiting.id)
-        lines.append(f'{{"user": "{user}", "answer": "x"}}\n')
+        lines += [f'{{"user": "{user}", "answer": "x"}}\n', f'{{"user": "{user}0"}}\n']
     (settings.state_dir / "report.jsonl").write_text("".join(lines), encoding="utf-8")
     return store
 
@@ -98,7 +103,9 @@ def test_after_a_deletion_nothing_of_the_person_is_left_and_the_receipt_names_no
     assert ANA in everything(filled, settings)
     receipt = Privacy(settings, filled).delete(Person.parse(f"slack:{ANA}"))
     left = everything(filled, settings)
-    assert ANA not in left
+    assert f"slack:{ANA}0" in left, "that is somebody else"
+    assert f'"user": "{ANA}0"' in left
+    assert ANA not in left.replace(f"{ANA}0", "")
     assert left.count(BEN) > 15
     assert receipt["deleted"]["questions"] == 1
     assert receipt["deleted"]["redis"] == 5
@@ -116,7 +123,7 @@ def test_the_receipt_says_which_approved_texts_came_from_the_person(store: Store
     Loop(store).approve("g", "A quiet room?", "On floor 3.", "slack:UHR")
     [learned] = Privacy(settings, store).delete(Person.parse(f"slack:{ANA}"))["approved_texts"]
     assert len(learned["golden"]) == 1
-    assert learned["adapters_trained_since"] == []
+    assert (learned["because"], learned["datasets"], learned["adapters"]) == (["asked"], [], [])
 
 
 def test_what_is_old_leaves_every_day(filled: Store, settings: Settings) -> None:

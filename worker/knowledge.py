@@ -32,7 +32,9 @@ class Knowledge:
         self._ready = threading.Event()
         self._failure: Exception | None = None
         self._follower = LibraryFollower(settings.policies_dir, self._changed, look_seconds)
-        self.listeners: list[Callable[[Library, Index], None]] = []
+        self._listeners: list[Callable[[Library, Index], None]] = []
+        self._known: tuple[Library, Index] | None = None
+        self._telling = threading.Lock()
 
     @property
     def embedder(self) -> Embedder:
@@ -48,6 +50,13 @@ class Knowledge:
             )
         # Beside the loading of the model, which takes as long.
         threading.Thread(target=self._first, name="first index", daemon=True).start()
+
+    def listen(self, listener: Callable[[Library, Index], None]) -> None:
+        """Call `listener` with every new library and its index, and with the present one if there is one already."""
+        with self._telling:
+            self._listeners.append(listener)
+            if self._known:
+                listener(*self._known)
 
     def index(self) -> Index:
         """The newest index. The first call waits until the folder has been read once."""
@@ -86,8 +95,10 @@ class Knowledge:
         self._ready.set()
         give_back_memory()
         log.info("index %s: %d sections of %d documents", index.version, len(index), len(library.documents))
-        for listener in self.listeners:
-            listener(library, index)
+        with self._telling:
+            self._known = library, index
+            for listener in self._listeners:
+                listener(library, index)
 
     def _fail(self, error: Exception) -> None:
         log.error("the policy folder could not be indexed: %s", type(error).__name__)

@@ -21,14 +21,15 @@ class Runtime:
 
     def __init__(self, settings: Settings, load: Callable[[], Engine] | None = None) -> None:
         self.settings = settings
-        self.store = Store.open(settings)
         self.knowledge = Knowledge(settings)
+        # Read while the database may still be starting, and while the model is loaded.
+        self.knowledge.start()
+        self.store = Store.open(settings)
         tell = tell_administrator(settings, self.store)
         self.follower = Follower(settings, tell, serving=Serving(load) if load else None)
         self.serving = self.follower.serving
         self.people = PeopleRoom(settings, self.store, self.knowledge, self.serving)
         self.answerer = self.people.answerer
-        self.knowledge.start()
         self.bus = Answering(settings)
 
     def warm_up(self) -> None:

@@ -1,7 +1,8 @@
 #!/bin/sh
 # Makes stand-ins for the images that docker-compose.yml starts from, out of Debian's packages, where no registry can
-# be reached: python:3.11-slim, redis:7, postgres:17 (with Debian's PostgreSQL). For `make compose-test`; needs root,
-# podman and mmdebstrap. An image that is there already is left alone.
+# be reached: python:3.11-slim, redis:7, postgres:17 (with Debian's PostgreSQL), and hashicorp/terraform:1.11 where this
+# machine has terraform. For `make compose-test`; needs root, podman and mmdebstrap. An image that is there already is
+# left alone.
 set -eu
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -62,4 +63,10 @@ VOLUME /var/lib/postgresql/data
 EXPOSE 5432
 CMD ["postgres"]
 BUILD
+fi
+
+if ! have docker.io/hashicorp/terraform:1.11 && command -v terraform > /dev/null; then
+    cp "$(command -v terraform)" "$work/terraform"
+    printf 'FROM scratch\nCOPY terraform /bin/terraform\nENTRYPOINT ["/bin/terraform"]\n' > "$work/Containerfile"
+    podman build -t docker.io/hashicorp/terraform:1.11 -f "$work/Containerfile" "$work"
 fi

@@ -82,3 +82,16 @@ def test_a_missing_folder_is_named_with_what_to_do(settings: Settings) -> None:
     with pytest.raises(PolicyError, match=r"nowhere.*Create it"):
         lost.start()
     lost.close()
+
+
+def test_who_listens_late_hears_of_the_present_handbook_too_and_of_each_once(
+    knowledge: Knowledge, settings: Settings
+) -> None:
+    knowledge.index()
+    heard: list[str] = []
+    knowledge.listen(lambda library, index: heard.append(f"{len(library.documents)} {index.version}"))
+    first = knowledge.index().version
+    (settings.policies_dir / "Dogs.md").write_text("# Dogs\nDogs may come on Fridays.\n", encoding="utf-8")
+    eventually(knowledge.index, lambda index: index.version != first)
+    eventually(knowledge.index, lambda index: len(heard) == 2)
+    assert heard == [f"1 {first}", f"2 {knowledge.index().version}"]

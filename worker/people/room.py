@@ -44,7 +44,7 @@ class PeopleRoom:
             standards=Standards(self.loop, knowledge.embedder),
             summaries=self.summaries,
         )
-        knowledge.listeners.append(self._record)
+        knowledge.listen(self._record)
 
     def write(self, claim: Claim, bus: Answering) -> Final:
         """What a question of kind "summary" or "draft" asks for."""

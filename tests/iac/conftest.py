@@ -1,8 +1,10 @@
 """An AWS account that is a process on this machine (moto), and Terraform pointed at it.
 
 moto ignores the conditions of policies, so a bucket policy that refuses unencrypted connections would refuse all;
-the override leaves it out. Terraform finds its provider by TF_PLUGIN_MIRROR (a filesystem mirror's root), by an
-existing TF_CLI_CONFIG_FILE, or in a folder where Debian images of CI keep it; without one these tests say so and skip.
+the override leaves it out. Terraform finds its provider by TF_PLUGIN_MIRROR (a filesystem mirror's root), in
+.quantahr/plugins, by an existing TF_CLI_CONFIG_FILE, or in a folder where Debian images of CI keep it; without one
+these tests say so and skip. `terraform -chdir=iac/terraform providers mirror "$PWD/.quantahr/plugins"` fills that
+folder, once.
 """
 
 import json
@@ -44,6 +46,7 @@ def mirror() -> Path | None:
     """The root of a provider mirror on this machine."""
     named = [Path(os.environ["TF_PLUGIN_MIRROR"])] if "TF_PLUGIN_MIRROR" in os.environ else []
     usual = [Path("/usr/local/share/terraform/plugins"), Path("/usr/share/terraform/plugins"), *Path("/opt").glob("*/")]
+    named.append(ROOT / ".quantahr" / "plugins")
     for root in (*named, *usual):
         if (root / "registry.terraform.io/hashicorp/aws").is_dir():
             return root

@@ -38,6 +38,7 @@ def check(config: Config = None) -> None:
         f"{settings.people.onboarding} is fine: {len(journeys.journeys)} journeys with {steps} steps, "
         f"{len(journeys.locations)} locations.",
         highlight=False,
+        soft_wrap=True,
     )
 
 
@@ -57,7 +58,8 @@ def preview(
     first = day(start) if start else datetime.datetime.now(datetime.UTC).date() + datetime.timedelta(days=14)
     sample = sample_joiner(journeys, name=name, role=role, contract=contract, location=location, start=first)
     place = journeys.place(sample.location)
-    out.print(f"{sample.name}, {role}, {place.name} ({place.country}), first day {first.isoformat()}\n", markup=False)
+    who = f"{sample.name}, {role}, {place.name} ({place.country}), first day {first.isoformat()}\n"
+    out.print(who, markup=False, highlight=False, soft_wrap=True)
     for when, to, text in rendered(settings, journeys, sample, texts=texts):
         out.print(f"— {when} to {to}", style="bold", markup=False, highlight=False)
         out.print(f"{text}\n", markup=False, highlight=False, soft_wrap=True)
@@ -76,13 +78,14 @@ def import_(
     journeys = load_journeys(settings.people.onboarding)
     rows, problems = read_table(file, journeys, platform)
     for problem in problems:
-        out.print(problem, markup=False, highlight=False)
+        out.print(problem, markup=False, highlight=False, soft_wrap=True)
     if problems:
         out.print(f"{len(problems)} rows have to be mended; nobody was imported.", highlight=False)
         raise typer.Exit(1)
     if dry_run:
         for row in rows:
-            out.print(f"{row['who']}: {row['start']}, {row['role']}, {row['location']}", markup=False, highlight=False)
+            line = f"{row['who']}: {row['start']}, {row['role']}, {row['location']}"
+            out.print(line, markup=False, highlight=False, soft_wrap=True)
         out.print(f"{len(rows)} journeys would begin. Nothing was changed.", highlight=False)
         return
     store = Store.open(settings)

@@ -35,7 +35,7 @@ def export(
         out.print(text, markup=False, highlight=False, soft_wrap=True)
     else:
         output.write_text(text, encoding="utf-8")
-        out.print(f"Wrote {output}.", highlight=False)
+        out.print(f"Wrote {output}.", highlight=False, soft_wrap=True)
 
 
 @app.command()

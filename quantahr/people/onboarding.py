@@ -22,6 +22,8 @@ from quantahr.store.people_tables import JoinerRow, StepRow
 from quantahr.store.tables import AuditRow, OutboxRow
 
 LEASE_SECONDS = 300.0
+TITLE = 200
+_COLUMNS = {"user": "user_id"}
 
 
 class LostError(PeopleError):
@@ -79,6 +81,10 @@ class Onboarding:
             "manager": manager,
             "buddy": buddy,
         }
+        for field, value in told.items():
+            kind: Any = JoinerRow.__table__.c[_COLUMNS.get(field, field)].type
+            if len(value) > kind.length:
+                raise PeopleError(f"The {field} has {len(value)} characters; at most {kind.length} are kept.")
         with self._store.session.begin() as session:
             row = self._running(session, platform, tenant, user, email.lower())
             new = row is None
@@ -199,12 +205,13 @@ class Onboarding:
                 if row is None:
                     session.add(
                         StepRow(
-                            joiner=joiner.id, run=joiner.run, step=one.step, recipient=one.recipient, title=one.title,
+                            joiner=joiner.id, run=joiner.run, step=one.step, recipient=one.recipient,
+                            title=one.title[:TITLE],
                             due=one.due, state="waiting", asks=one.asks, done_by="", reminders=0,
                         )
                     )  # fmt: skip
                 elif row.state == "waiting":
-                    row.recipient, row.title, row.due, row.asks = one.recipient, one.title, one.due, one.asks
+                    row.recipient, row.title, row.due, row.asks = one.recipient, one.title[:TITLE], one.due, one.asks
             for row in rows.values():
                 if row.state == "waiting":
                     session.delete(row)

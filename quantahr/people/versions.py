@@ -56,7 +56,7 @@ class Versions:
                         SectionVersionRow(
                             section=section.id,
                             document=section.document,
-                            title=section.title,
+                            title=section.title[:512],
                             heading=" > ".join(section.heading_path)[:512],
                             position=section.order,
                             text=section.text,

@@ -82,9 +82,9 @@ class SectionVersionRow(Base):
     """A section as it was: what "What changed?" and corrections compare."""
 
     __tablename__ = "section_versions"
-    section: Mapped[str] = mapped_column(String(160), primary_key=True)
-    document: Mapped[str] = mapped_column(String(256))
-    title: Mapped[str] = mapped_column(String(256))
+    section: Mapped[str] = mapped_column(String(320), primary_key=True)
+    document: Mapped[str] = mapped_column(String(512))
+    title: Mapped[str] = mapped_column(String(512))
     heading: Mapped[str] = mapped_column(String(512))
     """The heading path, joined by " > "."""
     position: Mapped[int]
@@ -136,7 +136,7 @@ class GapRow(Base):
     variants: Mapped[list[Any]]
     people: Mapped[int]
     asked: Mapped[int]
-    document: Mapped[str] = mapped_column(String(256))
+    document: Mapped[str] = mapped_column(String(512))
     heading: Mapped[str] = mapped_column(String(512))
     sections: Mapped[list[Any]]
     draft: Mapped[str] = mapped_column(Text)

@@ -57,7 +57,7 @@ class PostgresServer:
             cwd=self._folder,
             **self._account,
         )
-        ready = [self._programs / "pg_isready", "-h", str(self._folder), "-U", "quantahr", "-t", "1"]
+        ready = [str(self._programs / "pg_isready"), "-h", str(self._folder), "-U", "quantahr", "-t", "1"]
         for _ in range(120):
             if subprocess.run(ready, capture_output=True, check=False).returncode == 0:
                 return

@@ -86,14 +86,21 @@ def transformers_folder(gguf: Path, state_dir: Path) -> Path:
     return target
 
 
+def gguf_source(name: str | None) -> Path | None:
+    """The GGUF file that a configured model name stands for (None: the packaged one); None for folders and hub names.
+
+    Raises ModelError when the packaged model is not installed.
+    """
+    if name in (None, "", PACKAGED_MODEL):
+        return packaged_gguf()
+    return Path(name).expanduser() if name and name.endswith(".gguf") else None
+
+
 def model_source(name: str, state_dir: Path) -> str:
     """What `from_pretrained` is given for a configured model name.
 
     `name` is PACKAGED_MODEL, a path to a .gguf file, a model folder, or a Hugging Face name; the last is returned as it
     is and resolved (cache or hub) by transformers.
     """
-    if name == PACKAGED_MODEL:
-        return os.fspath(transformers_folder(packaged_gguf(), state_dir))
-    if name.endswith(".gguf"):
-        return os.fspath(transformers_folder(Path(name), state_dir))
-    return name
+    gguf = gguf_source(name)
+    return os.fspath(transformers_folder(gguf, state_dir)) if gguf else name

@@ -21,6 +21,8 @@ from quantahr.gguf import file_sha256
 
 BASE_KEY = "quantahr.base.sha256"
 """GGUF metadata: the sha256 (hex) of the file these weights were made from, or the adapter was trained on."""
+ADAPTER_KEY = "quantahr.adapter.sha256"
+"""GGUF metadata of an adapter: the sha256 (hex) of the safetensors file that it was made from."""
 
 _SCALARS: Mapping[int, str] = {
     0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d",

@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from quantahr.errors import ModelError
-from quantahr.gguf_header import BASE_KEY
+from quantahr.gguf import file_sha256
+from quantahr.gguf_header import ADAPTER_KEY, BASE_KEY
 from training.trainer import Point
 
 _MODULES = {
@@ -52,7 +53,8 @@ def save_adapter(model: Any, folder: Path, *, base_name: str) -> None:
 def export_gguf(adapter: Path, target: Path, *, model_config: Any, name: str, base_sha256: str | None = None) -> None:
     """Writes the PEFT adapter in `adapter` as a GGUF LoRA (float16) for the base described by `model_config`.
 
-    `base_sha256`, where the base is a GGUF file, is written into it: a worker refuses it with any other base.
+    `base_sha256`, where the base is a GGUF file, is written into it: a worker refuses it with any other base. So is the
+    hash of the PEFT adapter, by which the registry knows that the two are one version.
 
     Raises ModelError for an architecture that llama.cpp names otherwise than is known here.
     """
@@ -73,7 +75,9 @@ def export_gguf(adapter: Path, target: Path, *, model_config: Any, name: str, ba
     writer.add_float32("adapter.lora.alpha", float(facts["lora_alpha"]))
     if base_sha256:
         writer.add_string(BASE_KEY, base_sha256)
-    for key, tensor in sorted(load_file(adapter / "adapter_model.safetensors").items()):
+    weights = adapter / "adapter_model.safetensors"
+    writer.add_string(ADAPTER_KEY, file_sha256(weights))
+    for key, tensor in sorted(load_file(weights).items()):
         # base_model.model.model.layers.3.self_attn.q_proj.lora_A.weight
         parts = key.split(".")
         module, side, layer = parts[-3], parts[-2][-1].lower(), int(parts[parts.index("layers") + 1])

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Final, cast
 
 import redis
@@ -95,14 +96,14 @@ def start(settings: Settings, load: Open, tell: Tell, registry: Registry | None 
             if version is None:
                 break
             if candidate is None and not _fits(settings, registry, version):
-                log.info("the shipped adapter belongs to another base than the configured one and is not used")
+                log.info("the shipped adapter is not for the configured model and engine, and is not used")
                 break
             engine = load(_path(registry, version, settings))
         except QuantaHRError as error:
             refused, problem = refused or name, problem or str(error)
             tell(name, str(error))
             continue
-        if why := check_canaries(engine):
+        if why := _stranger(settings, version, engine) or check_canaries(engine):
             engine.close()
             refused, problem = refused or name, problem or why
             tell(name, why)
@@ -204,7 +205,7 @@ class Follower:
                 self._drop_previous()
                 engine = self._load(_path(self._registry, version, self._settings) if version else None)
             # The base alone has learned nothing that a canary could ask for, and must always be there to go back to.
-            why = self._canary(engine) if version else ""
+            why = _stranger(self._settings, version, engine) or self._canary(engine) if version else ""
         except QuantaHRError as error:
             why = str(error)
         except Exception as error:
@@ -319,8 +320,23 @@ def _path(registry: Registry, version: Version, settings: Settings) -> str:
     return os.fspath(registry.adapter(version, settings.model.engine))
 
 
+def _stranger(settings: Settings, version: Version, engine: Engine) -> str:
+    """Why the version is not for the base of this engine, where only the engine can tell; else empty.
+
+    A GGUF base is compared when a version is added and activated. The weights of a folder are known once loaded.
+    """
+    trained_on = version.base.partition("@")[2][:12]
+    folder = settings.model.engine == "transformers" and Path(settings.model.path or "").is_dir()
+    if not (folder and settings.model.path and trained_on) or trained_on == engine.version.base:
+        return ""
+    return (
+        f"It was trained on {version.base}, and {settings.model.path} holds other weights ({engine.version.base}). "
+        "Name the model that it was trained on in `model.path`, or train again on this one."
+    )
+
+
 def _fits(settings: Settings, registry: Registry, version: Version) -> bool:
-    """Whether the shipped adapter is for the configured model. Another model is a choice, not a fault."""
+    """Whether the shipped adapter is for the configured model and engine. Another one is a choice, not a fault."""
     from quantahr.registry import served_base
     from quantahr.registry.version import GGUF, check_base
 
@@ -329,6 +345,7 @@ def _fits(settings: Settings, registry: Registry, version: Version) -> bool:
         return False
     try:
         check_base(version, registry.folder(version) / GGUF, base)
+        registry.adapter(version, settings.model.engine)
     except QuantaHRError:
         return False
     return True

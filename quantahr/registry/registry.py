@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from quantahr.gguf import packaged_gguf
+from quantahr.gguf import gguf_source
 from quantahr.gguf_header import Header, base_sha256, read_header
 from quantahr.registry.pointer import BASE, Change, Pointer, load_pointer
 from quantahr.registry.storage import RegistryError, Storage, open_storage
@@ -243,11 +243,14 @@ def find_shipped() -> Path | None:
 
 
 def served_base(settings: Settings) -> Header | None:
-    """The header of the GGUF that is served; None where the engine serves another kind of model. Raises ModelError."""
-    if settings.model.engine != "llamacpp":
+    """The header of the GGUF whose weights are served; None where they come from elsewhere. Raises ModelError."""
+    model = settings.model
+    if model.engine == "tgi":
         return None
-    path = settings.model.path
-    return read_header(Path(path).expanduser() if path and path.endswith(".gguf") else packaged_gguf())
+    file = gguf_source(model.path)
+    if file is None and model.path and model.engine == "llamacpp":
+        file = Path(model.path).expanduser()  # whatever its name ends in
+    return read_header(file) if file else None
 
 
 def _peft_folder(identifier: str) -> str:

@@ -1,7 +1,8 @@
 """A model version: an adapter's files, what it was trained on, and how it was judged.
 
 A version's id is the first twelve hex digits of the sha256 of its weights: the very id that stands in the provenance of
-every answer, and nothing can be changed under it unnoticed.
+every answer, and nothing can be changed under it unnoticed. A version holds its weights in two forms, for llama.cpp and
+for PEFT; it is named by the former, whichever of the two an engine reads.
 """
 
 import json
@@ -11,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from quantahr.errors import ModelError
-from quantahr.gguf_header import BASE_KEY, Header, cached_sha256, check_adapter, read_header
+from quantahr.gguf_header import ADAPTER_KEY, BASE_KEY, Header, cached_sha256, check_adapter, read_header
 from quantahr.registry.storage import RegistryError
 
 MANIFEST = "manifest.json"
 GGUF = "adapter.gguf"
 PEFT = "adapter"
 PEFT_FILES = ("adapter_config.json", "adapter_model.safetensors")
+PEFT_WEIGHTS = f"{PEFT}/adapter_model.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +98,17 @@ def describe(source: Path, *, created: str) -> tuple[Version, Mapping[str, Path]
                 f"{paths[name]} is not the file that the manifest beside it describes: it was changed or copied badly. "
                 "Copy the whole run folder again."
             )
-    main = GGUF if GGUF in files else f"{PEFT}/adapter_model.safetensors"
     named = str(facts.get("base") or "")
-    in_header = read_header(paths[GGUF]).text(BASE_KEY) if GGUF in paths else None
-    base = facts.get("base_sha256") or in_header
+    header = read_header(paths[GGUF]) if GGUF in paths else None
+    made_from = header.text(ADAPTER_KEY) if header else None
+    if made_from and PEFT_WEIGHTS in files and files[PEFT_WEIGHTS].sha256 != made_from:
+        raise RegistryError(
+            f"{source} holds two different adapters: its {GGUF} was not made from its {PEFT_WEIGHTS}. Copy the whole "
+            "run folder again."
+        )
+    base = facts.get("base_sha256") or (header.text(BASE_KEY) if header else None)
     version = Version(
-        id=files[main].sha256[:12],
+        id=_identity(paths),
         base=named or _peft_base(paths) or "unknown",
         created=str(facts.get("created") or created),
         files=files,
@@ -131,13 +138,28 @@ def verify(version: Version, paths: Mapping[str, Path]) -> None:
 
 
 def check_base(version: Version, adapter: Path | None, base: Header) -> None:
-    """Raises ModelError when a GGUF adapter was made for another base than `base`."""
+    """Raises ModelError when the GGUF adapter was made for another base than `base`, or there is none to tell by."""
     if adapter is None:
         raise ModelError(
-            f"Version {version.id} has no {GGUF}, which the llamacpp engine needs. Export it again, or set "
-            "`model.engine` to transformers."
+            f"Version {version.id} has no {GGUF}: it does not say whether it belongs to {base.path.name}, and the "
+            "llamacpp engine cannot read it. Add the folder of a run that was trained on that model."
         )
     check_adapter(read_header(adapter), base)
+
+
+def adapter_id(path: Path) -> str:
+    """The id of the version that an adapter on this disk is: a GGUF file, or a PEFT folder of a run or a registry.
+
+    A PEFT folder that was copied out of its run's folder is known by its own weights instead. Raises OSError.
+    """
+    if path.is_file():
+        return _identity({GGUF: path})
+    beside, weights = path.parent / GGUF, path / "adapter_model.safetensors"
+    return _identity({GGUF: beside} if beside.is_file() else {PEFT_WEIGHTS: weights})
+
+
+def _identity(paths: Mapping[str, Path]) -> str:
+    return cached_sha256(paths[GGUF] if GGUF in paths else paths[PEFT_WEIGHTS])[:12]
 
 
 def _files_of(source: Path) -> dict[str, Path]:

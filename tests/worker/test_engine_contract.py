@@ -30,7 +30,7 @@ def llamacpp() -> Iterator[Engine]:
     engine.close()
 
 
-def tiny_llama(folder: Path, *, template: bool = True) -> Path:
+def tiny_llama(folder: Path, *, template: bool = True, width: int = 32) -> Path:
     """A llama of 30,000 random weights with a tokenizer of words, in Hugging Face's layout."""
     torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'quantahr[training]'")
     import tokenizers
@@ -46,7 +46,7 @@ def tiny_llama(folder: Path, *, template: bool = True) -> Path:
     if template:
         tokenizer.chat_template = "{% for message in messages %}{{ message['content'] }} {% endfor %}"
     config = transformers.LlamaConfig(
-        vocab_size=len(words), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+        vocab_size=len(words), hidden_size=width, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
         num_key_value_heads=2, max_position_embeddings=512, bos_token_id=1, eos_token_id=2,
     )  # fmt: skip
     torch.manual_seed(7)
@@ -240,7 +240,8 @@ def two_versions(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tup
         from worker.engines.transformers import TransformersEngine
 
         base = transformers.AutoModelForCausalLM.from_pretrained(folder)
-        lora = peft.LoraConfig(r=2, target_modules=["v_proj"], task_type="CAUSAL_LM")
+        # PEFT begins with an adapter that changes nothing; this one does.
+        lora = peft.LoraConfig(r=2, target_modules=["v_proj"], task_type="CAUSAL_LM", init_lora_weights=False)
         peft.get_peft_model(base, lora).save_pretrained(tmp_path / "adapter")
         yield (
             TransformersEngine(str(folder), state_dir=tmp_path, context_tokens=256),

@@ -23,8 +23,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from quantahr.errors import ModelError
-from quantahr.gguf_header import Header, base_sha256, cached_sha256, check_adapter, check_model, read_header
+from quantahr.gguf_header import Header, base_sha256, check_adapter, check_model, read_header
 from quantahr.prompt import PLAIN_STOP, SYSTEM, Message, plain_text
+from quantahr.registry.version import adapter_id
 from worker.engines.base import (
     ContextLimitError,
     EngineError,
@@ -118,7 +119,7 @@ class LlamaCppEngine:
         name = header.text("general.name") or model.stem
         self._version = EngineVersion(
             base=base_sha256(header)[:12],
-            adapter=cached_sha256(adapter)[:12] if adapter else None,
+            adapter=adapter_id(adapter) if adapter else None,
             label=f"{name} ({model.name})",
         )
         for slot in range(slots):

@@ -1,21 +1,25 @@
 """transformers and PEFT: the engine for a worker with a GPU, and the reference that the others are compared with.
 
 The base is loaded in 4-bit NF4 where there is a GPU (and it is wanted), the adapter beside it, never merged into it:
-merging into 4-bit weights loses what was learnt. On a processor it is plain float32. It generates one answer at a time,
-so it has one slot, and callers wait in turn.
+merging into 4-bit weights loses what was learnt. On a processor it is plain float32. Versions that are loaded at the
+same time share the base's weights: a swap takes an adapter's memory, not a model's. An engine generates one answer at
+a time, so it has one slot, and callers wait in turn.
 """
 
+import copy
 import hashlib
 import threading
 import time
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from quantahr.errors import ModelError
-from quantahr.gguf import PACKAGED_MODEL, model_source
-from quantahr.gguf_header import cached_sha256
+from quantahr.gguf import PACKAGED_MODEL, gguf_source, model_source
+from quantahr.gguf_header import base_sha256, cached_sha256, read_header
 from quantahr.prompt import PLAIN_STOP, Message, plain_text
+from quantahr.registry.version import adapter_id
 from worker.engines.base import (
     ContextLimitError,
     EngineVersion,
@@ -61,20 +65,9 @@ class TransformersEngine:
             torch.set_num_threads(threads)
         name = model or PACKAGED_MODEL
         source = model_source(name, state_dir)
-        on_gpu = torch.cuda.is_available()
-        options: dict[str, Any] = {"dtype": torch.bfloat16 if on_gpu else torch.float32}
-        if on_gpu:
-            options["device_map"] = {"": 0}
-            if load_in_4bit:
-                options["quantization_config"] = transformers.BitsAndBytesConfig(
-                    load_in_4bit=True,
-                    bnb_4bit_quant_type="nf4",
-                    bnb_4bit_use_double_quant=True,
-                    bnb_4bit_compute_dtype=torch.bfloat16,
-                )
         try:
             self._tokenizer = transformers.AutoTokenizer.from_pretrained(source)
-            loaded = transformers.AutoModelForCausalLM.from_pretrained(source, **options)
+            self._base: Any = _base(source, load_in_4bit=load_in_4bit)
         except (OSError, ValueError, KeyError) as error:
             raise ModelError(
                 f"The model {name} cannot be loaded ({type(error).__name__}). Name a folder that holds config.json, "
@@ -86,17 +79,16 @@ class TransformersEngine:
                 f"The model {name} does not fit the GPU ({free >> 20:,} of {total >> 20:,} MB free). "
                 "Set `model.load_in_4bit`, name a smaller model, or free the GPU."
             ) from error
-        adapter_hash = None
-        if adapter is not None:
-            loaded, adapter_hash = _with_adapter(loaded, adapter), _adapter_hash(adapter)
-        self._model: Any = loaded.eval()
-        trained = getattr(loaded.config, "max_position_embeddings", None)
+        self._model: Any = self._base if adapter is None else _with_adapter(self._base, adapter)
+        trained = getattr(self._base.config, "max_position_embeddings", None)
         if trained and context_tokens > trained:
             raise ModelError(f"{name} has {trained} tokens of context. Set `model.context_tokens` to that or less.")
         self._context = context_tokens
         self._gate = Gate()
         self._turn = threading.Lock()
-        self._version = EngineVersion(base=_base_hash(source), adapter=adapter_hash, label=name)
+        self._version = EngineVersion(
+            base=_base_hash(name, source), adapter=adapter_id(adapter) if adapter else None, label=name
+        )
 
     @property
     def version(self) -> EngineVersion:
@@ -162,7 +154,7 @@ class TransformersEngine:
 
             import torch
 
-            self._model = None
+            self._model = self._base = None
             gc.collect()
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
@@ -240,7 +232,39 @@ class _Watcher:
             self.finish = "cancelled"
 
 
-def _with_adapter(model: Any, adapter: Path) -> Any:
+_bases: "weakref.WeakValueDictionary[tuple[str, bool], Any]" = weakref.WeakValueDictionary()
+"""The bases that some engine of this process holds, without adapters."""
+_loading = threading.Lock()
+
+
+def _base(source: str, *, load_in_4bit: bool) -> Any:
+    """The model at `source`, which may be shared: nothing in it may be changed."""
+    import torch
+    import transformers
+
+    on_gpu = torch.cuda.is_available()
+    options: dict[str, Any] = {"dtype": torch.bfloat16 if on_gpu else torch.float32}
+    if on_gpu:
+        options["device_map"] = {"": 0}
+        if load_in_4bit:
+            options["quantization_config"] = transformers.BitsAndBytesConfig(
+                load_in_4bit=True,
+                bnb_4bit_quant_type="nf4",
+                bnb_4bit_use_double_quant=True,
+                bnb_4bit_compute_dtype=torch.bfloat16,
+            )
+    with _loading:
+        key = (source, load_in_4bit)
+        loaded = _bases.get(key)
+        if loaded is None:
+            transformers.logging.disable_progress_bar()  # it would fill the worker's log
+            loaded = transformers.AutoModelForCausalLM.from_pretrained(source, **options).eval()
+            _bases[key] = loaded
+        return loaded
+
+
+def _with_adapter(base: Any, adapter: Path) -> Any:
+    """The base with an adapter, as a model of its own whose weights are the base's."""
     import peft
 
     if not (adapter / "adapter_config.json").is_file():
@@ -249,7 +273,9 @@ def _with_adapter(model: Any, adapter: Path) -> Any:
             "training run in `model.adapter`."
         )
     try:
-        return peft.PeftModel.from_pretrained(model, adapter)
+        # PEFT puts its layers into the model that it is given, so it is given another one around the same weights.
+        own = copy.deepcopy(base, {id(weight): weight for weight in base.parameters()})
+        return peft.PeftModel.from_pretrained(own, adapter).eval()
     except (RuntimeError, ValueError, KeyError, OSError) as error:
         raise ModelError(
             f"The adapter {adapter} does not fit the model ({type(error).__name__}). Name the model that it was "
@@ -257,14 +283,11 @@ def _with_adapter(model: Any, adapter: Path) -> Any:
         ) from error
 
 
-def _adapter_hash(adapter: Path) -> str:
-    weights = next((adapter / name for name in ("adapter_model.safetensors", "adapter_model.bin")
-                    if (adapter / name).is_file()), adapter / "adapter_config.json")  # fmt: skip
-    return cached_sha256(weights)[:12]
-
-
-def _base_hash(source: str) -> str:
-    """The hash of a folder's weights; of its name where the weights are in a cache of the hub."""
+def _base_hash(name: str, source: str) -> str:
+    """The identity of the GGUF file that the weights come from, as llama.cpp's engine reports it; else the hash of a
+    folder's weights, or of the name where they are in a cache of the hub."""
+    if gguf := gguf_source(name):
+        return base_sha256(read_header(gguf))[:12]
     folder = Path(source)
     if not folder.is_dir():
         return hashlib.sha256(source.encode()).hexdigest()[:12]

@@ -1,10 +1,11 @@
 """Model swaps under load, through the real path: Redis, Celery, a worker process, llama.cpp, two adapters.
 
-    python -m benchmarks.swap [--swaps 100] [--clients 8] [--minutes 30] [--adapter A.gguf --adapter B.gguf] [--record]
+    python -m benchmarks.swap [--swaps 100] [--clients 8] [--minutes 30] [--adapter A.gguf --adapter B.gguf]
 
-Clients ask without a pause. Rounds with swaps and rounds of the same length without take turns, so that whatever else
-the machine does weighs on both. An answer is mixed if it began twice, if its pieces do not join to its text, or if its
-text is what the other version says and not what its own version says. Memory is the worker's resident set.
+Clients ask without a pause, and the model phrases every answer. Rounds with swaps and rounds of the same length without
+take turns, so that whatever else the machine does weighs on both. An answer is mixed if it began twice, if its pieces
+do not join to its text, or if its text is what the other version says and not what its own version says; it is saved if
+the model was taken away under it and the documents were quoted instead. Memory is the worker's resident set.
 """
 
 import argparse
@@ -13,23 +14,22 @@ import contextlib
 import itertools
 import json
 import os
-import platform
 import secrets
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
+import numpy as np
 import psutil
 import redis
 
 from quantahr.bus import Asking, scripts
 from quantahr.embedded_redis import EmbeddedRedis
-from quantahr.gguf_header import cached_sha256
 from quantahr.grading import read_golden
 from quantahr.messages import Delta, Failed, Final, Question, Started
 from quantahr.registry import Registry
@@ -37,7 +37,6 @@ from quantahr.registry.activation import activate, wait_for_workers
 from quantahr.settings import Settings
 
 ROOT = Path(__file__).parents[1]
-RESULTS = ROOT / "benchmarks/RESULTS.md"
 PER_ROUND = 5
 """Swaps in a round."""
 _START_SECONDS = 600.0
@@ -157,6 +156,8 @@ def worker_process(folder: Path, policies: Path) -> Iterator[tuple[Settings, psu
         "QUANTAHR_REDIS_URL": server.url,
         "QUANTAHR_STATE_DIR": str(settings.state_dir),
         "QUANTAHR_POLICIES_DIR": str(policies),
+        # Tokens are what a swap could disturb or mix; quoting would show none of the model's.
+        "QUANTAHR_ANSWERING__PHRASE": "true",
         "LOG_LEVEL": "INFO",
     }
     with (folder / "worker.log").open("wb") as log:
@@ -192,10 +193,11 @@ async def run(
     swaps: int,
     clients: int,
     minutes: float = 600.0,
+    after_round: Callable[[Outcome], None] = lambda _: None,
 ) -> Outcome:
     """Swap between the adapters `swaps` times under load, and measure as much time without swaps.
 
-    After `minutes` it ends with the round under way.
+    After `minutes` it ends with the round under way. `after_round` sees what was measured so far.
     """
     registry = Registry.open(settings)
     versions = [registry.add(adapter).id for adapter in adapters]
@@ -209,8 +211,8 @@ async def run(
             asked = await load.one(bus, text)
             alone[version, text] = asked.end.text if asked.end else ""
     await bus.close()
-    seconds: list[float] = []
-    memory: list[int] = []
+    outcome = Outcome(load.answers, alone, [], [])
+    seconds, memory = outcome.swap_seconds, outcome.memory
     end = time.monotonic() + minutes * 60
     async with load.asking():
         while len(seconds) < swaps and time.monotonic() < end:
@@ -222,10 +224,8 @@ async def run(
             load.swapping = False
             await asyncio.sleep(length)
             memory.append(worker.memory_info().rss)
-            print(
-                f"{len(seconds)} swaps, {len(load.answers)} answers, {memory[-1] >> 20} MB", file=sys.stderr, flush=True
-            )
-    return Outcome(load.answers, alone, seconds, memory)
+            after_round(outcome)
+    return outcome
 
 
 def swap_to(settings: Settings, version: str) -> float:
@@ -274,22 +274,54 @@ def percentile(values: Sequence[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0
 
 
-def report(outcome: Outcome, clients: int) -> list[str]:
+def added_ms(quiet: Sequence[float], busy: Sequence[float], share: float) -> tuple[float, float, float]:
+    """How much later the first token comes while swapping, at this percentile: (difference, 95% interval), in ms."""
+    found = percentile(busy, share) - percentile(quiet, share)
+    draw = np.random.default_rng(0)
+    drawn = [
+        percentile(list(draw.choice(busy, len(busy))), share) - percentile(list(draw.choice(quiet, len(quiet))), share)
+        for _ in range(500)
+    ]
+    low, high = np.percentile(drawn, (2.5, 97.5))
+    return found, float(low), float(high)
+
+
+def saved_by_quoting(log: Path) -> int:
+    """How many answers the model was taken away from."""
+    text = log.read_text(encoding="utf-8", errors="replace")
+    return text.count("the model failed (") + text.count("the model gave no opinion (")
+
+
+def report(outcome: Outcome, clients: int, saved: int) -> list[str]:
     """A table for benchmarks/RESULTS.md."""
     quiet, busy = outcome.first_ms(swapping=False), outcome.first_ms(swapping=True)
-    added = percentile(busy, 0.99) - percentile(quiet, 0.99)
-    memory = outcome.memory
+    memory = [size >> 20 for size in outcome.memory]
+    fifth = max(1, len(memory) // 5)
     rows = [
         ("swaps", f"{len(outcome.swap_seconds)} under {clients} clients"),
         ("a swap takes (median, longest)", f"{median(outcome.swap_seconds):.1f} s, {max(outcome.swap_seconds):.1f} s"),
-        ("answers", f"{len(outcome.answers)}"),
+        ("answers (quiet, swapping)", f"{len(quiet)}, {len(busy)}"),
         ("failed answers", f"{len(outcome.failed())}"),
         ("mixed answers", f"{len(outcome.mixed())} ({outcome.told_apart()} questions tell the versions apart)"),
-        ("first token, quiet (median, p99)", f"{median(quiet):.0f} ms, {percentile(quiet, 0.99):.0f} ms"),
-        ("first token, swapping (median, p99)", f"{median(busy):.0f} ms, {percentile(busy, 0.99):.0f} ms"),
-        ("added at p99", f"{added:+.0f} ms"),
-        ("worker's memory after the first round, and the last", f"{memory[0] >> 20} MB, {memory[-1] >> 20} MB"),
+        ("answers that lost the model and quoted", f"{saved}"),
     ]
+    if quiet and busy:
+        for name, share in (("median", 0.5), ("p99", 0.99)):
+            added, low, high = added_ms(quiet, busy, share)
+            rows.append(
+                (
+                    f"first token, {name} (quiet, swapping)",
+                    f"{percentile(quiet, share):.0f} ms, {percentile(busy, share):.0f} ms: "
+                    f"{added:+.0f} ms (95%: {low:+.0f} to {high:+.0f}), "
+                    f"× {percentile(busy, share) / percentile(quiet, share):.2f}",
+                )
+            )
+    rows.append(
+        (
+            "worker's memory (first fifth, last fifth, most)",
+            f"{median(memory[:fifth]):.0f} MB, {median(memory[-fifth:]):.0f} MB, {max(memory)} MB",
+        )
+    )
     return ["| Measured | Result |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in rows)]
 
 
@@ -300,8 +332,18 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=600.0, help="end after this, with fewer swaps")
     parser.add_argument("--questions", type=int, default=12, help="how many different questions")
     parser.add_argument("--adapter", type=Path, action="append", help="a GGUF LoRA; give two")
-    parser.add_argument("--record", action="store_true", help="append the table to benchmarks/RESULTS.md")
+    parser.add_argument("--out", type=Path, help="write the table here, anew after every round")
     chosen = parser.parse_args()
+    lines: list[str] = []
+
+    def note(outcome: Outcome) -> None:
+        saved = saved_by_quoting(folder / "worker.log")
+        lines[:] = [*report(outcome, chosen.clients, saved), "", f"Load of the machine: {os.getloadavg()[1]:.1f}."]
+        memory = outcome.memory[-1] >> 20
+        print(f"{len(outcome.swap_seconds)} swaps, {len(outcome.answers)} answers, {memory} MB", file=sys.stderr)
+        if chosen.out:
+            chosen.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
     with tempfile.TemporaryDirectory(prefix="quantahr-swap-") as name:
         folder = Path(name)
         adapters = chosen.adapter or two_adapters(folder)
@@ -316,16 +358,11 @@ def main() -> None:
                     swaps=chosen.swaps,
                     clients=chosen.clients,
                     minutes=chosen.minutes,
+                    after_round=note,
                 )
             )
-    lines = report(outcome, chosen.clients)
+        note(outcome)  # with the answers that were still on their way
     print("\n".join(lines))
-    if chosen.record:
-        machine = f"{os.cpu_count()} × {platform.machine()}, load {os.getloadavg()[1]:.1f} in the last five minutes"
-        head = f"\n## Model swaps under load ({time.strftime('%Y-%m-%d')})\n\n`make bench-swap` on {machine}; adapters "
-        head += " and ".join(f"`{cached_sha256(path)[:12]}`" for path in adapters if path.exists()) + "\n\n"
-        with RESULTS.open("a", encoding="utf-8") as file:
-            file.write(head + "\n".join(lines) + "\n")
     wrong = [
         json.dumps({"end": str(type(a.end).__name__), "begun": a.begun}) for a in outcome.failed() + outcome.mixed()
     ]

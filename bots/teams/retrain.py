@@ -22,7 +22,7 @@ from quantahr.retrain import Notice
 COMMAND: Final = re.compile(r"/?hr-retrain\b(.*)", re.IGNORECASE | re.DOTALL)
 PREFIX: Final = "retrain_"
 PICTURE_BYTES: Final = 15_000
-_PERSON: Final = re.compile(r"\b(slack|teams|console):([A-Za-z0-9-]+)")
+_PERSON: Final = re.compile(r"\b(slack|teams|console):[A-Za-z0-9:-]+")
 
 
 async def command(desk: Desk, place: Place, text: str) -> str | None:
@@ -72,13 +72,19 @@ def board(desk: Desk) -> Board:
 
 def people(text: str) -> str:
     """Text in which people appear by the platform they wrote from."""
-    return _PERSON.sub(lambda found: f"an administrator in {found[1].title()}", text)
+
+    def someone(found: re.Match[str]) -> str:
+        article = "An" if found.start() == 0 else "an"
+        return f"{article} administrator in {found[1].title()}"
+
+    return _PERSON.sub(someone, text)
 
 
 def card_of(view: View, picture: bytes | None) -> Card:
     """The card about a job; the picture is left out where it would not fit."""
     body: list[Card] = [{"type": "TextBlock", "text": view.title, "weight": "Bolder", "size": "Medium", "wrap": True}]
-    body += [_line(people(line)) for line in view.lines if line]
+    # A card shows its text as it stands, and what is typed in Teams is a message, not a slash command.
+    body += [_line(people(line.replace("`", "").replace("/hr-retrain", "hr-retrain"))) for line in view.lines if line]
     if view.rows:
         head = ("", "live", "candidate")
         body.append(

@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 
 from bots import retrain
+from bots.retrain_view import View
+from bots.teams.retrain import card_of
 from quantahr.registry import Registry
 from quantahr.retrain import Attempt, Failure, Gate, Job, Jobs, Plan, Progress
 from quantahr.settings import Settings
@@ -239,3 +241,14 @@ async def test_rollback_goes_back_to_the_model_before(
 )
 def test_what_is_typed_is_understood_or_help_is_shown(words: str, meant: dict[str, Any] | None) -> None:
     assert retrain.choices(words) == meant
+
+
+def test_a_card_names_people_by_their_platform_and_tells_what_to_type_in_teams() -> None:
+    lines = ("teams:aad-29:ana approved version abc.", "Approved by slack:UANA.", "`/hr-retrain rollback` goes back.")
+    body = card_of(View("j1", "Going live…", lines), None)["body"]
+    shown = [part["inlines"][0]["text"] for part in body if part["type"] == "RichTextBlock"]
+    assert shown == [
+        "An administrator in Teams approved version abc.",
+        "Approved by an administrator in Slack.",
+        "hr-retrain rollback goes back.",
+    ]

@@ -20,6 +20,14 @@ from tests.iac.conftest import IMAGE, MODULE, OVERRIDE, ROOT, Account
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(420)]
 
 
+SCHEDULE: Any = {
+    "Name": "mine",
+    "ScheduleExpression": "at(2030-01-01T00:00:00)",
+    "FlexibleTimeWindow": {"Mode": "OFF"},
+    "Target": {"Arn": "arn:aws:scheduler:::aws-sdk:ec2:startInstances", "RoleArn": "arn:aws:iam::123456789012:role/x"},
+}
+
+
 def terraform(folder: Path, environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
     command = ["terraform", *arguments]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
@@ -132,12 +140,19 @@ def assumed(account: Account, role: str, service: str) -> Any:
     return account.client(service, held["AccessKeyId"], held["SecretAccessKey"], held["SessionToken"])
 
 
+def named(account: Account, purpose: str) -> str:
+    """The ARN of one of the installation's roles."""
+    roles = account.client("iam").list_roles()["Roles"]
+    return next(str(one["Arn"]) for one in roles if one["RoleName"].startswith(f"quantahr-{purpose}-"))
+
+
 def refuses(action: Any, **arguments: Any) -> bool:
     """Whether the account says that this is not allowed. Any other mistake is a mistake of the test."""
     try:
         action(**arguments)
     except ClientError as error:
-        if error.response["Error"]["Code"] in {"AccessDenied", "UnauthorizedOperation", "AccessDeniedException"}:
+        # moto says it in its own way for services that speak JSON.
+        if error.response["Error"]["Code"] in {"AccessDenied", "UnauthorizedOperation", "AccessDeniedException", "403"}:
             return True
         raise
     return False
@@ -179,7 +194,10 @@ def test_the_trainer_reads_its_job_and_writes_its_results_and_nothing_else(
         owner.put_object(Bucket=standing.bucket, Key=key, Body=b"x")
     profile = account.client("iam").get_instance_profile(InstanceProfileName=standing.instance_profile)
     role = profile["InstanceProfile"]["Roles"][0]["Arn"]
-    s3, ec2 = assumed(account, role, "s3"), assumed(account, role, "ec2")
+    launcher = named(account, "launcher")
+    services = ("s3", "ec2", "kms", "iam", "sts", "scheduler")
+    s3, ec2, kms, iam, sts, scheduler = (assumed(account, role, service) for service in services)
+    version = owner.put_object(Bucket=standing.bucket, Key="checkpoints/r/c/manifest.json", Body=b"w")["VersionId"]
     account.post("/moto-api/reset-auth", b"0")
     try:
         for key in ("data/j/data.tar.gz", "config/j/manifest.txt"):
@@ -197,6 +215,18 @@ def test_the_trainer_reads_its_job_and_writes_its_results_and_nothing_else(
         assert refuses(s3.list_buckets)
         assert refuses(ec2.describe_instances)
         assert refuses(ec2.run_instances, ImageId="ami-1", MinCount=1, MaxCount=1)
+        assert refuses(ec2.terminate_instances, InstanceIds=["i-0123456789abcdef0"])
+        # Nor can it change the rules that hold it, loosen what protects the data, or become somebody else.
+        rules = {"Status": "Suspended"}
+        assert refuses(s3.put_bucket_versioning, Bucket=standing.bucket, VersioningConfiguration=rules)
+        assert refuses(s3.put_bucket_policy, Bucket=standing.bucket, Policy="{}")
+        assert refuses(s3.delete_object, Bucket=standing.bucket, Key="checkpoints/r/c/manifest.json", VersionId=version)
+        assert refuses(kms.schedule_key_deletion, KeyId=standing.kms_key_arn)
+        assert refuses(kms.put_key_policy, KeyId=standing.kms_key_arn, Policy="{}")
+        assert refuses(iam.list_roles)
+        assert refuses(iam.attach_role_policy, RoleName=role.rpartition("/")[2], PolicyArn="arn:aws:iam::aws:policy/A")
+        assert refuses(sts.assume_role, RoleArn=launcher, RoleSessionName="trainer")
+        assert refuses(scheduler.create_schedule, **SCHEDULE)
     finally:
         account.post("/moto-api/reset-auth", b"inf")
 
@@ -206,8 +236,7 @@ def test_the_launcher_brings_fetches_and_tidies_up_and_cannot_change_what_stands
 ) -> None:
     owner = account.client("s3")
     owner.put_object(Bucket=standing.bucket, Key="adapters/kept/adapter.gguf", Body=b"x")
-    roles = account.client("iam").list_roles()["Roles"]
-    role = next(one["Arn"] for one in roles if one["RoleName"].startswith("quantahr-launcher-"))
+    role = named(account, "launcher")
     s3, ec2, iam = (assumed(account, role, service) for service in ("s3", "ec2", "iam"))
     account.post("/moto-api/reset-auth", b"0")
     try:
@@ -220,6 +249,21 @@ def test_the_launcher_brings_fetches_and_tidies_up_and_cannot_change_what_stands
         assert refuses(ec2.authorize_security_group_ingress, GroupId=standing.security_group_id)
         assert refuses(iam.create_user, UserName="somebody")
         assert refuses(iam.list_roles)
+    finally:
+        account.post("/moto-api/reset-auth", b"inf")
+
+
+def test_who_ends_machines_at_their_hour_can_start_none_and_reads_nothing(
+    standing: Infra, account: Account, place: Path
+) -> None:
+    role = named(account, "scheduler")
+    assert role == standing.scheduler_role_arn
+    s3, ec2 = assumed(account, role, "s3"), assumed(account, role, "ec2")
+    account.post("/moto-api/reset-auth", b"0")
+    try:
+        assert refuses(ec2.run_instances, ImageId="ami-1", MinCount=1, MaxCount=1)
+        assert refuses(ec2.describe_instances)
+        assert refuses(s3.get_object, Bucket=standing.bucket, Key="data/j/data.tar.gz")
     finally:
         account.post("/moto-api/reset-auth", b"inf")
 

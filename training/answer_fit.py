@@ -1,17 +1,20 @@
 """Fits when the evidence answers: how likeness and the reader's verdict are weighed into one probability.
 
-    python -m training.answer_fit --learned-from NAME NAME [--write]
+    python -m training.answer_fit [--reader READER.npz --learned-from NAME NAME] [--write]
 
-Two ideas. A reader is surer of questions that it was trained on than of new ones, so only companies that it never saw
-count (all of data/companies but those named), and each is judged by weights fitted on the others. And what is fitted is
-what an employee meets: the evidence holds everything that was expected, or it does not, be it that the handbook says
-nothing or that retrieval did not find it.
+Three ideas. A reader is surer of questions that it was trained on than of new ones, so its verdict is weighed on the
+companies that it never saw: all of data/companies but those named, and the last, which is kept for checking. What is
+fitted is what an employee meets: the evidence holds everything that was expected, or it does not, be it that the
+handbook says nothing or that retrieval did not find it. And questions are few, so likeness is weighed first, on all
+companies, and then only its sum against the reader's few numbers; each company is judged by weights of the others.
 """
 
 import argparse
+import dataclasses
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,12 +26,13 @@ from quantahr.retrieval import EmbeddingCache, Evidence, Index, load_embedder
 from quantahr.retrieval.answerable import FEATURES, READ_FEATURES, answer_features
 from quantahr.retrieval.evidence import choose
 from quantahr.retrieval.query import understand
-from quantahr.retrieval.reader import Reads, default_reader
+from quantahr.retrieval.reader import Reader, Reads
 from quantahr.retrieval.scoring import default_scorer
 from quantahr.retrieval.sections import EVERYONE
 from training.reader_data import companies
 from training.retrieval_fit import CACHE, WEIGHTS
 
+CUTS = [cut / 20 for cut in range(4, 17)]
 QUOTED = 3
 """Pieces of evidence that an answer quotes (worker/answering/pipeline.py)."""
 
@@ -39,6 +43,7 @@ class Judged:
     asks for the right section, too."""
 
     company: str
+    number: int
     answerable: bool
     features: Any
     right: bool
@@ -49,13 +54,13 @@ def judged(company: str, index: Index, golden: Sequence[Golden], reader: Reads |
     """The questions of a company as retrieval and the reader, if there is one, meet them."""
     view, scorer = index.view((EVERYONE,)), default_scorer()
     found = []
-    for row in golden:
+    for number, row in enumerate(golden):
         query = understand(row.question, view.speller)
         ranking = scorer.rank(view, query, index.embed([query.text, query.expanded]))
         evidence, reading = choose(view, query.text, ranking, reader)
         features = answer_features(view, query, ranking, evidence, reading)
         right, cited = quoted_right(row, evidence)
-        found.append(Judged(company, row.kind == "answerable", features, right, cited))
+        found.append(Judged(company, number, row.kind == "answerable", features, right, cited))
     return found
 
 
@@ -122,29 +127,63 @@ def curve(rows: Sequence[Judged], odds: Any, cuts: Sequence[float]) -> list[str]
     return lines
 
 
+def together(likeness: Any, reading: Any) -> Any:
+    """Weights of likeness and of what the reader says as one list, bias last; `reading` begins with that of the sum."""
+    return np.concatenate([likeness[:-1] * reading[0], reading[1:-1], [likeness[-1] * reading[0] + reading[-1]]])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else None)
+    parser.add_argument("--reader", type=Path, help="a reader's learned numbers; the one that ships if not given")
     parser.add_argument("--learned-from", nargs="*", default=[], help="companies that the reader was trained on")
     parser.add_argument("--write", action="store_true", help=f"write {WEIGHTS}")
     chosen = parser.parse_args()
-    embedder, cache = load_embedder(), EmbeddingCache(CACHE)
-    report = json.loads(WEIGHTS.read_text("utf-8"))
-    unseen = [folder for folder in companies() if folder.name not in chosen.learned_from]
-    for kept, reader in (("answer", None), ("answer_read", default_reader())):
-        rows: list[Judged] = []
-        for folder in unseen:
-            sections = [part for part in load_folder(folder / "policies").sections if EVERYONE in part.audience]
-            golden = [row for row in read_golden(folder / "questions.jsonl") if row.kind.endswith("answerable")]
-            rows += judged(folder.name, Index.build(sections, embedder, cache), golden, reader)
-        right = [row.right for row in rows]
-        odds = crossed(rows)
-        print(f"{kept}: area under the curve {area(odds, right):.3f}, {len(rows)} questions")
-        print("\n".join(curve(rows, odds, [cut / 20 for cut in range(4, 17)])))
-        names = (*FEATURES, *(READ_FEATURES if reader else ()), "bias")
-        weights = logistic(np.array([row.features for row in rows]), right)
-        report[kept] = {name: round(float(weight), 4) for name, weight in zip(names, weights, strict=True)}
+    embedder, cache = load_embedder(threads=1), EmbeddingCache(CACHE)
+    *fitted, checked = companies()
+    reader = Reader(chosen.reader) if chosen.reader else Reader()
+    alone: list[Judged] = []
+    read: list[Judged] = []
+    held: list[Judged] = []
+    for folder in (*fitted, checked):
+        sections = [part for part in load_folder(folder / "policies").sections if EVERYONE in part.audience]
+        golden = [row for row in read_golden(folder / "questions.jsonl") if row.kind.endswith("answerable")]
+        index = Index.build(sections, embedder, cache)
+        if folder == checked:
+            held = judged(folder.name, index, golden, reader)
+            continue
+        alone += judged(folder.name, index, golden, None)
+        if folder.name not in chosen.learned_from:
+            read += judged(folder.name, index, golden, reader)
+    likeness = logistic(*_table(alone))
+    odds = crossed(alone)
+    print(f"likeness: area under the curve {area(odds, _table(alone)[1]):.3f}, {len(alone)} questions")
+    print("\n".join(curve(alone, odds, CUTS)))
+    sums = {(row.company, row.number): value for row, value in zip(alone, odds, strict=True)}
+    joined = [
+        dataclasses.replace(row, features=np.array([sums[row.company, row.number], *row.features[len(FEATURES) :]]))
+        for row in read
+    ]
+    odds = crossed(joined)
+    print(f"with the reader: area under the curve {area(odds, _table(joined)[1]):.3f}, {len(joined)} questions")
+    print("\n".join(curve(joined, odds, CUTS)))
+    weights = together(likeness, logistic(*_table(joined)))
+    x, right = _table(held)
+    odds = x @ weights[:-1] + weights[-1]
+    print(f"{checked.name}: area under the curve {area(odds, right):.3f}, {len(held)} questions")
+    print("\n".join(curve(held, odds, CUTS)))
     if chosen.write:
+        report = json.loads(WEIGHTS.read_text("utf-8"))
+        report["answer"] = _named((*FEATURES, "bias"), likeness)
+        report["answer_read"] = _named((*FEATURES, *READ_FEATURES, "bias"), weights)
         WEIGHTS.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+
+
+def _table(rows: Sequence[Judged]) -> tuple[Any, Any]:
+    return np.array([row.features for row in rows]), np.array([row.right for row in rows])
+
+
+def _named(names: Sequence[str], weights: Any) -> dict[str, float]:
+    return {name: round(float(weight), 4) for name, weight in zip(names, weights, strict=True)}
 
 
 if __name__ == "__main__":

@@ -38,7 +38,9 @@ QUESTIONS = 12
 """Questions in a step."""
 UNITS = 4
 """Units of a question that do not answer it."""
-EPOCHS = 3
+TOGETHER = 0.6
+"""How often a pass sees the evidence as a whole."""
+EPOCHS = 4
 DTYPE = torch.bfloat16
 CACHE = Path(".quantahr/fit-embeddings.db")
 HEADS = 12
@@ -127,6 +129,25 @@ class Network(torch.nn.Module):
                 found |= {f"{name}_weight": part.weight, f"{name}_bias": part.bias}
         return {name: value.detach().numpy().astype(np.float16) for name, value in found.items()}
 
+    def continue_from(self, learned: Path) -> None:
+        """Take over what `arrays` gave, written to a file by an earlier training."""
+        with np.load(learned) as held, torch.no_grad():
+            for name, value in self.arrays().items():
+                given = torch.tensor(held[name].astype(np.float32))
+                if given.shape != value.shape:
+                    raise ValueError(f"{learned} is of another shape: train it anew.")
+                self._place(name).copy_(given.T if name in ("hidden", "verdict") else given)
+            for part in self.parts.values():
+                if isinstance(part, Matrix):
+                    part.up /= SCALE
+
+    def _place(self, name: str) -> torch.Tensor:
+        first, _, last = name.rpartition("_")
+        if first in self.parts:
+            return getattr(self.parts[first], last)
+        linear = self.hidden if name.startswith("hidden") else self.verdict
+        return linear.bias if last == "bias" else linear.weight
+
 
 def _norm(base: Base, name: str) -> Norm:
     return Norm(base.plain[f"{name}_weight"], base.plain[f"{name}_bias"])
@@ -142,7 +163,7 @@ class Prepared:
 
 def prepared(rows: Sequence[Read], lower: Reader, chance: np.random.Generator) -> list[Prepared]:
     """Each question with some of its pairs: what is right, the best-looking others more often than the rest."""
-    found = []
+    found: list[Prepared] = []
     for row in rows:
         units = [pair for pair in row.pairs if pair[2] == "unit"]
         right = [pair for pair in units if pair[1]]
@@ -154,6 +175,17 @@ def prepared(rows: Sequence[Read], lower: Reader, chance: np.random.Generator) -
         chosen += [pair for pair in row.pairs if pair[2] == "evidence"][:2]
         found.append(Prepared(chosen, _below(row.typed if chance.random() < 0.2 else row.question, chosen, lower)))
     return found
+
+
+def some_of(row: Prepared, chance: np.random.Generator) -> Prepared:
+    """A question with what one pass sees of it; the evidence as a whole, which is long, not every time."""
+    pairs = row.pairs
+    wrong = [at for at, pair in enumerate(pairs) if pair[2] == "unit" and not pair[1]]
+    right = [at for at, pair in enumerate(pairs) if pair[2] == "unit" and pair[1]]
+    whole = [at for at, pair in enumerate(pairs) if pair[2] == "evidence"]
+    chosen = [*chance.permutation(wrong)[:3], *chance.permutation(right)[:1]]
+    chosen += [*chance.permutation(whole)[: int(chance.random() < TOGETHER)]]
+    return Prepared([pairs[at] for at in chosen], [row.states[at] for at in chosen])
 
 
 def _below(question: str, pairs: Sequence[Pair], lower: Reader) -> list[torch.Tensor]:
@@ -208,9 +240,10 @@ def train(rows: Sequence[Prepared], network: Network, out: Path, check: Any, epo
     for epoch in range(epochs):
         network.train()
         began, losses = time.monotonic(), []
-        order = np.random.default_rng(epoch).permutation(len(rows))
+        chance = np.random.default_rng(epoch)
+        order = chance.permutation(len(rows))
         for at in range(0, len(order) - QUESTIONS + 1, QUESTIONS):
-            batch = [rows[place] for place in order[at : at + QUESTIONS]]
+            batch = [some_of(rows[place], chance) for place in order[at : at + QUESTIONS]]
             loss = loss_of(scores_of(network, [states for row in batch for states in row.states]), batch)
             optimizer.zero_grad()
             loss.backward()
@@ -246,7 +279,7 @@ def judge(rows: Sequence[Prepared], network: Network) -> str:
 
 def gathered(folder: Path) -> tuple[list[Read], dict[str, list[Read]]]:
     """What is learned from, and by name what is only judged. `folder` keeps them between runs."""
-    embedder, cache = load_embedder(), EmbeddingCache(CACHE)
+    embedder, cache = load_embedder(threads=1), EmbeddingCache(CACHE)
 
     def index_of(sections: Sequence[SectionLike]) -> Index:
         return Index.build(sections, embedder, cache)
@@ -293,7 +326,10 @@ def main() -> None:
         for name, part in held.items():
             print(f"  {name}: {judge(part, trained)}", flush=True)
 
-    train(prepared(rows, lower, chance), Network(packaged_base()), chosen.out, check, chosen.epochs)
+    network = Network(packaged_base())
+    if chosen.continue_from:
+        network.continue_from(chosen.continue_from)
+    train(prepared(rows, lower, chance), network, chosen.out, check, chosen.epochs)
 
 
 if __name__ == "__main__":

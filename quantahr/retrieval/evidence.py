@@ -1,8 +1,7 @@
 """Which sentences are put before the model, and before the asker.
 
 Few and enough: the model's time goes into reading them. The best sentence comes with the words it cannot stand
-without; others follow while they are nearly as good or stand right beside it, within a budget. The reader has a say in
-which are the best: it reads the nearest ones together with the question, and at last the evidence as a whole.
+without; others follow while they are nearly as good or stand right beside it, within a budget.
 """
 
 from collections.abc import Mapping
@@ -26,8 +25,6 @@ _NEIGHBOUR_SHARE = 0.4
 _NEAR = 0.6
 READ_UNITS = 6
 """Units that are read one by one; reading is what a search costs most."""
-READ_SHARE = 0.5
-"""What a sentence is worth more that certainly answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +40,14 @@ def choose(
 ) -> tuple[tuple[Evidence, ...], Reading | None]:
     """The evidence for a question, and what the reader, if there is one, makes of it."""
     scores = worth(view, ranking)
-    if reader is None:
-        return joined(view, pick(view, scores)), None
-    nearest = [int(at) for at in np.argsort(-scores, kind="stable")[:READ_UNITS]]
-    odds = reader.log_odds(question, [passage(view, {at: 0.0}) for at in nearest])
-    scores[nearest] += READ_SHARE / (1 + np.exp(-odds))
     chosen = pick(view, scores)
-    whole = reader.log_odds(question, [passage(view, chosen)])[0]
-    return joined(view, chosen), Reading(float(whole), tuple(float(value) for value in odds))
+    evidence = joined(view, chosen)
+    if reader is None or not evidence:
+        return evidence, None
+    nearest = np.argsort(-scores, kind="stable")[:READ_UNITS]
+    units = reader.log_odds(question, [passage(view, {int(at): 0.0}) for at in nearest])
+    whole = reader.log_odds(question, [passage(view, chosen)])
+    return evidence, Reading(float(whole[0]), tuple(float(value) for value in units))
 
 
 def passage(view: "View", units: Mapping[int, float]) -> str:

@@ -30,7 +30,7 @@ _FLOAT, _INT, _STRING, _INTS = 1, 2, 3, 7
 
 
 def read_arrays(data: bytes | mmap) -> dict[str, Array]:
-    """The initialisers of an ONNX model by name, as views into `data`; those of other types, or outside it, are left out.
+    """The initialisers of an ONNX model by name, as views into `data`; other types, or data outside it, are left out.
 
     Raises ModelError when `data` is not an ONNX model.
     """

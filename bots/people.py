@@ -12,7 +12,7 @@ from bots.forms import Actor, Field, Form, Reply
 from bots.roles import Roles
 from quantahr.people.command import arguments, day, person
 from quantahr.people.errors import PeopleError
-from quantahr.people.joiner import Joiner, Kept
+from quantahr.people.joiner import Joiner, Kept, in_order
 from quantahr.people.journeys import Journeys, load_journeys
 from quantahr.people.onboarding import Onboarding
 from quantahr.people.words import Button, card
@@ -164,7 +164,7 @@ class People:
         rows: list[tuple[str, Sequence[Button]]] = []
         joiner = self._onboarding.find(actor.platform, actor.tenant, actor.user)
         if joiner is not None:
-            steps = [row for row in self._onboarding.steps(joiner) if row.recipient == "joiner"]
+            steps = [row for row in self._steps(joiner) if row.recipient == "joiner"]
             rows.append((f"*Your onboarding* · {_progress(steps)}", ()))
             rows += [(self._line(joiner, row), _step_buttons(joiner, row)) for row in steps]
         for led in self._onboarding.led_by(actor.platform, actor.tenant, actor.user):
@@ -193,6 +193,9 @@ class People:
             )
             rows.append((f"{line} · {_progress(steps)}{still}{paused}", _buttons(joiner)))
         return rows
+
+    def _steps(self, joiner: Joiner) -> list[Kept]:
+        return in_order(self._onboarding.steps(joiner), self._journeys())
 
     def _line(self, joiner: Joiner, row: Kept) -> str:
         when = self._journeys().place(joiner.location).date(row.due)
@@ -236,7 +239,7 @@ class People:
         except PeopleError as error:
             return _say(str(error))
         if verb == "steps":
-            rows = [(self._line(joiner, row), _hr_step_buttons(joiner, row)) for row in self._onboarding.steps(joiner)]
+            rows = [(self._line(joiner, row), _hr_step_buttons(joiner, row)) for row in self._steps(joiner)]
             return Reply(card(f"*{_who(joiner)}*", rows[:40]))
         return _say("I do not know this button; it belongs to another version of me.")
 

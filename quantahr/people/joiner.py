@@ -117,7 +117,12 @@ def plan(joiner: Joiner, journeys: Journeys, company: str = "the company") -> li
         Planned(step.id, step.to, fill(step.title, fields), place.due(joiner.start, step.day, step.time), step.ask)
         for step in steps
     ]
-    return sorted(found, key=lambda one: (one.due, one.step))
+    return sorted(found, key=lambda one: one.due)
+
+
+def in_order(steps: Iterable[Kept], journeys: Journeys) -> list[Kept]:
+    """By time; what is due at the same moment as it stands in the file."""
+    return sorted(steps, key=lambda one: (one.due, journeys.position(one.step), one.step))
 
 
 def due(joiner: Joiner, steps: Iterable[Kept], journeys: Journeys, now: float, *, hr: bool = True) -> Due:
@@ -126,7 +131,7 @@ def due(joiner: Joiner, steps: Iterable[Kept], journeys: Journeys, now: float, *
     `hr` says whether HR has a place where it can be told something; what cannot reach anybody is left waiting.
     """
     place = journeys.place(joiner.location)
-    rows = sorted(steps, key=lambda one: (one.due, one.step))
+    rows = in_order(steps, journeys)
     opening = place.next_opening(now)
     if opening > now:
         return Due((), (), opening)

@@ -172,6 +172,11 @@ class Journeys(_Part):
     def step(self, identifier: str) -> Step | None:
         return next((step for journey in self.journeys for step in journey.steps if step.id == identifier), None)
 
+    def position(self, identifier: str) -> int:
+        """Where a step stands in the file; behind all others if it no longer does."""
+        known = [step.id for journey in self.journeys for step in journey.steps]
+        return known.index(identifier) if identifier in known else len(known)
+
     def steps_for(self, *, role: str, location: str, contract: str) -> Iterator[Step]:
         """The steps of somebody with this role, location and contract."""
         for journey in self.journeys:

@@ -196,8 +196,27 @@ class Onboarding:
         return self._listed(JoinerRow.status != "stopped", JoinerRow.planned_with != version, limit=limit)
 
     def lay(self, joiner: Joiner, steps: Sequence[Planned], version: str) -> None:
-        """Lay a plan over the rows: new steps come, waiting ones move or go, what was sent stays."""
+        """Lay a plan over the rows: new steps come, waiting ones move or go, what was sent stays.
+
+        Nothing happens if another process has laid it, or if the journey's details have changed since they were read.
+        """
         with self._store.session.begin() as session:
+            # First of all a write: of two processes the second one waits here, and finds that it is done.
+            mine: Any = session.execute(
+                update(JoinerRow)
+                .where(
+                    JoinerRow.id == joiner.id,
+                    JoinerRow.run == joiner.run,
+                    JoinerRow.planned_with == joiner.planned_with,
+                    JoinerRow.start == joiner.start.isoformat(),
+                    JoinerRow.role == joiner.role,
+                    JoinerRow.location == joiner.location,
+                    JoinerRow.contract == joiner.contract,
+                )
+                .values(planned_with=version, next_at=0.0)
+            )
+            if not mine.rowcount:
+                return
             query = select(StepRow).where(StepRow.joiner == joiner.id, StepRow.run == joiner.run).with_for_update()
             rows = {row.step: row for row in session.scalars(query)}
             for one in steps:
@@ -215,36 +234,26 @@ class Onboarding:
             for row in rows.values():
                 if row.state == "waiting":
                     session.delete(row)
-            session.execute(
-                update(JoinerRow).where(JoinerRow.id == joiner.id).values(planned_with=version, next_at=0.0)
-            )
 
     def claim(self, limit: int = 20) -> list[tuple[Joiner, str]]:
         """Take joiners for whom there may be something to send, each with the token of its lease."""
-        now = self._store.clock()
-        query = (
-            select(JoinerRow)
-            .where(
-                JoinerRow.status == "active",
-                JoinerRow.next_at <= now,
-                JoinerRow.leased_until <= now,
-                JoinerRow.planned_with != "",
-            )
-            .order_by(JoinerRow.next_at)
-            .limit(limit)
+        now, token = self._store.clock(), secrets.token_hex(8)
+        free = (
+            JoinerRow.status == "active",
+            JoinerRow.next_at <= now,
+            JoinerRow.leased_until <= now,
+            JoinerRow.planned_with != "",
         )
-        taken = []
+        first = select(JoinerRow.id).where(*free).order_by(JoinerRow.next_at).limit(limit)
         with self._store.session.begin() as session:
-            for row in session.scalars(query):
-                token = secrets.token_hex(8)
-                changed: Any = session.execute(
-                    update(JoinerRow)
-                    .where(JoinerRow.id == row.id, JoinerRow.leased_until <= now)
-                    .values(lease=token, leased_until=now + LEASE_SECONDS)
-                )
-                if changed.rowcount:
-                    taken.append((_joiner(row), token))
-        return taken
+            # One statement: whoever comes second at the same moment finds the rows leased.
+            session.execute(
+                update(JoinerRow)
+                .where(JoinerRow.id.in_(first.scalar_subquery()), *free)
+                .values(lease=token, leased_until=now + LEASE_SECONDS)
+            )
+            taken = session.scalars(select(JoinerRow).where(JoinerRow.lease == token).order_by(JoinerRow.next_at))
+            return [(_joiner(row), token) for row in taken]
 
     def settle(self, joiner: Joiner, token: str, what: Due, letters: Iterable[Letter]) -> int:
         """Queue the letters, mark their steps and give the lease back, all or nothing. Returns how many were queued.

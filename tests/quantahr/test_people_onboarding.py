@@ -4,6 +4,7 @@ import datetime
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -86,6 +87,44 @@ def test_a_changed_plan_moves_what_waits_and_leaves_what_was_sent(store: Store, 
     assert states["s1"] == ("late", before["s1"])
     assert states["s2"] == ("waiting", before["s2"] + 60)
     assert "s4" not in states
+
+
+def test_those_who_plan_and_claim_at_the_same_moment_do_not_trip_over_each_other(
+    store: Store, journeys: Journeys
+) -> None:
+    onboarding = Onboarding(store)
+    people = [enrol(onboarding, user=f"U{number}") for number in range(6)]
+    claimed: list[str] = []
+    failed: list[Exception] = []
+    gate = threading.Barrier(4)
+
+    def work() -> None:
+        gate.wait()
+        try:
+            for one in people:
+                onboarding.lay(one, plan(one, journeys), "1")
+            claimed.extend(one.id for one, _ in onboarding.claim())
+        except Exception as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert failed == []
+    assert sorted(claimed) == sorted(one.id for one in people)
+    assert all(len(onboarding.steps(one)) == STEPS for one in people)
+
+
+def test_a_plan_from_details_that_have_changed_since_is_not_laid(store: Store, journeys: Journeys) -> None:
+    onboarding = Onboarding(store)
+    before = enrol(onboarding)
+    after = enrol(onboarding, role="Engineer")
+    onboarding.lay(before, plan(before, journeys), "1")
+    assert onboarding.steps(before) == []
+    onboarding.lay(after, plan(after, journeys), "1")
+    assert len(onboarding.steps(after)) == STEPS
 
 
 def test_a_claim_is_exclusive_and_a_lost_one_writes_nothing(store: Store, journeys: Journeys) -> None:

@@ -36,6 +36,7 @@ from tests.quantahr.test_people_onboarding import (  # noqa: F401 - the same sen
     test_of_several_beats_one_does_the_work_and_a_dead_one_is_followed,
     test_pause_holds_restart_begins_anew_and_stop_ends,
     test_the_same_person_has_one_journey,
+    test_those_who_plan_and_claim_at_the_same_moment_do_not_trip_over_each_other,
 )
 from tests.quantahr.test_people_privacy import (  # noqa: F401
     filled,

@@ -167,6 +167,26 @@ def test_a_due_step_reaches_the_outbox_once_with_the_persons_rule(
     assert [button["label"] for line in row.payload["rows"] for button in line["buttons"]] == ["Done"]
 
 
+def test_a_text_that_cannot_be_made_holds_nobody_else_up(
+    settings: Settings, store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "onboarding.yaml"
+    file.write_text(JOURNEYS, encoding="utf-8")
+    journeys, onboarding = load_journeys(file), Onboarding(store)
+    today = datetime.datetime.now(datetime.UTC).date()
+    for name in ("Ana", "Ben", "Cleo"):
+        onboarding.enrol(platform="slack", tenant="T", by="x", user=f"U{name}", name=name, start=today)
+
+    def read(step: Step, joiner: Joiner) -> Passage | None:
+        if joiner.name == "Ben":
+            raise RuntimeError("a secret sentence")
+        return None
+
+    assert send_due(onboarding, journeys, settings, read, store.clock() + 86_400) == 2
+    assert "RuntimeError" in caplog.text
+    assert "secret" not in caplog.text
+
+
 # Summaries
 
 

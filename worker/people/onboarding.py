@@ -30,13 +30,16 @@ def send_due(
         onboarding.lay(joiner, arithmetic.plan(joiner, journeys, settings.company.name), journeys.version)
     sent = 0
     for joiner, token in onboarding.claim(limit):
-        steps = onboarding.steps(joiner)
-        what = arithmetic.due(joiner, steps, journeys, now, hr=hr_address(joiner, settings) is not None)
-        letters = [_letter(joiner, parcel, steps, journeys, settings, read, now) for parcel in what.parcels]
         try:
+            steps = onboarding.steps(joiner)
+            what = arithmetic.due(joiner, steps, journeys, now, hr=hr_address(joiner, settings) is not None)
+            letters = [_letter(joiner, parcel, steps, journeys, settings, read, now) for parcel in what.parcels]
             sent += onboarding.settle(joiner, token, what, letters)
         except LostError:
             log.info("joiner %s is looked after by another process", joiner.id)
+        except Exception as error:
+            # The type only: an exception's text may hold what was to be sent. The others get theirs all the same.
+            log.error("joiner %s: nothing was sent (%s); tried again in some minutes", joiner.id, type(error).__name__)  # noqa: TRY400
     return sent
 
 

@@ -2,9 +2,9 @@
 
     python benchmarks/sensitive_fit.py [--write]
 
-It learns from benchmarks/sensitive/ and the questions of data/general_knowledge (ordinary, unless a line is among the
-disclosures), never from tests/worker/guard_heldout*.yaml nor from a company's questions. Without --write it only
-measures what is there.
+It learns from benchmarks/sensitive/, and from the questions of data/general_knowledge and of the handbooks in
+data/companies (ordinary, unless a line is among the disclosures); never from tests/worker/guard_heldout*.yaml, nor from
+the questions of the two companies that the product is judged on. Without --write it only measures what is there.
 """
 
 import argparse
@@ -24,12 +24,9 @@ from worker.answering.disclosure import ORDINARY, Disclosure, Features, combined
 ROOT = Path(__file__).parent.parent
 WEIGHTS = ROOT / "worker/answering/disclosure.npz"
 HELD_OUT = (ROOT / "tests/worker/guard_heldout.yaml", ROOT / "tests/worker/guard_heldout_second.yaml")
-QUESTIONS = (
-    ROOT / "data/golden/golden.jsonl",
-    ROOT / "tests/companies/kahawai_ferries/questions_dev.jsonl",
-    *sorted((ROOT / "data/companies").glob("*/questions.jsonl")),
-)
-_DECAY = 1e-4
+JUDGED_ON = (ROOT / "data/golden/golden.jsonl", ROOT / "tests/companies/kahawai_ferries/questions_dev.jsonl")
+COMPANIES = tuple(sorted((ROOT / "data/companies").glob("*/questions.jsonl")))
+_DECAY = 4e-5
 _COMMON = 0.4
 """Weight of an everyday question: there are many of them and the near misses must count."""
 
@@ -46,18 +43,20 @@ def examples() -> tuple[list[str], list[str], list[float]]:
         texts += [(text, topic, 1.0) for number, text in enumerate(items, 1) if number % 3]
     texts += [(text, ORDINARY, 1.0) for number, text in enumerate(phrasings["ordinary"], 1) if number % 3]
     known = {text.lower() for text, _, _ in texts}
+    asked = [golden.question for file in COMPANIES for golden in read_golden(file)]
     for file in sorted((ROOT / "data/general_knowledge").glob("*.json")):
-        for entry in json.loads(file.read_text("utf-8")):
-            text = entry["instruction"]
-            if text.lower() not in known:
-                known.add(text.lower())
-                texts.append((text, ORDINARY, _COMMON))
+        asked += [entry["instruction"] for entry in json.loads(file.read_text("utf-8"))]
+    for text in asked:
+        if text.lower() not in known:
+            known.add(text.lower())
+            texts.append((text, ORDINARY, _COMMON))
     return [guard.normalise(text) for text, _, _ in texts], [topic for _, topic, _ in texts], [w for _, _, w in texts]
 
 
 def fit(features: Features, classes: list[int], weights: list[float]) -> tuple[Features, Features]:
     """Multinomial logistic regression: the matrix [features, classes] and the bias [classes]."""
-    inputs, targets = torch.from_numpy(features), torch.tensor(classes)
+    inputs = torch.from_numpy(features).to_sparse_csr()  # nine in ten are zero, and it is multiplied some 200 times
+    targets = torch.tensor(classes)
     weight = torch.tensor(weights, dtype=torch.float32)
     matrix = torch.zeros(features.shape[1], max(classes) + 1, requires_grad=True)
     bias = torch.zeros(max(classes) + 1, requires_grad=True)
@@ -108,7 +107,7 @@ def measure() -> None:
             routed = sum(one.kind == "sensitive" for one in judged)
             print(f"| {topic} | {len(texts)} | {alone} | {routed} | {sum(one.topic == topic for one in judged)} |")
     print("\nquestions for the handbook that are taken for disclosures")
-    for file in QUESTIONS:
+    for file in (*JUDGED_ON, *COMPANIES):
         asked = [golden.question for golden in read_golden(file) if golden.kind in ("answerable", "unanswerable")]
         routed = sum(guard.check(text, contacts, disclosure).kind == "sensitive" for text in asked)
         print(f"{routed} of {len(asked)}: {file.parent.name}")

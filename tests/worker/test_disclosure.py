@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,10 @@ from worker.answering import guard
 from worker.answering.disclosure import CERTAIN, Disclosure
 
 PHRASINGS = yaml.safe_load(Path(__file__).with_name("guard_phrasings.yaml").read_text("utf-8"))
-HELD_OUT = yaml.safe_load(Path(__file__).with_name("guard_heldout.yaml").read_text("utf-8"))
+HELD_OUT, SECOND = (
+    yaml.safe_load(Path(__file__).with_name(name).read_text("utf-8"))
+    for name in ("guard_heldout.yaml", "guard_heldout_second.yaml")
+)
 
 
 class AnotherEmbedder:
@@ -44,19 +48,31 @@ def test_with_it_more_held_out_disclosures_are_found_and_no_ordinary_question_is
     assert len(routed(PHRASINGS["ordinary"], disclosure)) <= 1
 
 
-def test_three_in_four_of_the_hardest_messages_are_found_where_patterns_alone_find_few(
-    disclosure: Disclosure,
+@pytest.mark.parametrize(("held", "alarms"), [(HELD_OUT, 0.02), (SECOND, 0.08)], ids=["first", "second"])
+def test_seven_in_eight_of_the_hardest_messages_are_found_where_patterns_alone_find_one(
+    disclosure: Disclosure, held: dict[str, Any], alarms: float
 ) -> None:
-    texts = [text for block in HELD_OUT["sensitive"].values() for text in block.splitlines()]
-    ordinary = HELD_OUT["ordinary"].splitlines()
+    """The second set's ordinary messages are nearly all about a delicate topic, so more of them are mistaken."""
+    texts = [text for block in held["sensitive"].values() for text in block.splitlines()]
+    ordinary = held["ordinary"].splitlines()
     assert len(texts) >= 150
-    assert len(ordinary) >= 300
-    assert len(routed(texts, disclosure)) >= 0.75 * len(texts)
-    assert len(routed(ordinary, disclosure)) <= 0.02 * len(ordinary)
+    assert len(ordinary) >= 200
+    assert len(routed(texts, disclosure)) >= 0.875 * len(texts)
+    assert len(routed(ordinary, disclosure)) <= alarms * len(ordinary)
+
+
+def test_nine_in_ten_of_the_hardest_self_harm_messages_are_found(disclosure: Disclosure) -> None:
+    texts = [text for held in (HELD_OUT, SECOND) for text in held["sensitive"]["self_harm"].splitlines()]
+    assert len(texts) >= 45
+    assert len(routed(texts, disclosure)) >= 0.9 * len(texts)
+
+
+def test_a_word_or_two_between_questions_are_no_disclosure(disclosure: Disclosure) -> None:
+    assert routed(["next", "ok thanks", "why", "and then", "hm", "parking", "the other one", "back"], disclosure) == []
 
 
 def test_it_tells_what_no_pattern_names(disclosure: Disclosure) -> None:
-    sure, topic = disclosure.score("there is a bloke here who gets handsy with me in the storeroom")
+    sure, topic, _ = disclosure.score("there is a bloke here who gets handsy with me in the storeroom")
     assert sure >= CERTAIN
     assert topic == "harassment"
     assert disclosure.score("how many days of annual leave do i have")[0] < CERTAIN

@@ -19,12 +19,12 @@ import yaml
 
 from quantahr.messages import Contact
 from worker.answering import language, replies
-from worker.answering.disclosure import CERTAIN, UNLIKELY, Disclosure
+from worker.answering.disclosure import CERTAIN, DANGER, SELF_HARM, UNLIKELY, Disclosure
 
 MAX_CHARACTERS = 4000
 """Longer messages are not questions; the reply asks for a shorter one."""
 
-_ALWAYS = frozenset({"self_harm"})
+_ALWAYS = frozenset({SELF_HARM})
 
 Kind = Literal["ask", "sensitive", "refused", "smalltalk", "invalid"]
 
@@ -139,10 +139,12 @@ def sensitive_topic(plain: str, disclosure: Disclosure | None = None) -> str:
     named = _named_topic(plain)
     if disclosure is None or named in _ALWAYS or _is_small_talk(plain):
         return named
-    sure, meant = disclosure.score(plain)
-    if sure >= CERTAIN:
-        return named or meant
-    return named if sure >= UNLIKELY else ""
+    heard = disclosure.score(plain)
+    if heard.sure >= CERTAIN:
+        return named or heard.topic
+    if heard.danger >= DANGER:
+        return SELF_HARM
+    return named if heard.sure >= UNLIKELY else ""
 
 
 def _named_topic(plain: str) -> str:

@@ -76,6 +76,7 @@ COPY --from=bots-packages /opt/quantahr /opt/quantahr
 COPY config config
 COPY quantahr quantahr
 COPY bots bots
+# Here and below: what is imported is compiled, and thereby shown to work with what slim.sh has left of it.
 RUN env -u PYTHONDONTWRITEBYTECODE python -c "import quantahr.cli.main, bots.run, bots.slack.app, bots.teams.app, bots.console.web, alembic.command, psycopg"
 USER 10001:10001
 EXPOSE 3000 3978 8090
@@ -99,6 +100,7 @@ COPY config config
 COPY quantahr quantahr
 COPY worker worker
 COPY training training
+RUN env -u PYTHONDONTWRITEBYTECODE python -c "import quantahr.cli.main, training.cli, training.run, worker.app, torch, transformers.models.llama.modeling_llama, peft, boto3, alembic.command, psycopg"
 USER 10001:10001
 CMD ["quantahr", "jobs"]
 
@@ -108,5 +110,6 @@ COPY --from=terraform /bin/terraform /usr/local/bin/terraform
 COPY config config
 COPY quantahr quantahr
 COPY iac/terraform iac/terraform
+RUN env -u PYTHONDONTWRITEBYTECODE python -c "import quantahr.cli.main, boto3"
 USER 10001:10001
 CMD ["quantahr", "infra", "status"]

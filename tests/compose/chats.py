@@ -46,6 +46,7 @@ async def main() -> None:
             "seconds": round(time.monotonic() - began - 1, 1),
             "answers": [len(answers(person)) for person in people],
             "sourced": sum(".docx" in answers(person)[0].sources for person in people),
+            "without": sorted({said.text for p in people if ".docx" not in (said := answers(p)[0]).sources}),
             "refused": len(slack.refused) + len(teams.refused),
         }
         print(json.dumps(told), flush=True)

@@ -128,18 +128,41 @@ def expect(what: str, holds: bool) -> None:
         raise SystemExit(f"this does not hold: {what}")
 
 
-def no_way_out() -> str:
-    """What a worker is told that tries to reach the internet."""
+def confined(service: str) -> None:
+    """Whoever gets hold of a process in there is nobody, can write nothing but /tmp, and gains nothing."""
+    inside = (
+        "id -u; touch /x /app/x 2> /dev/null && echo wrote; grep -E '^(CapEff|NoNewPrivs):' /proc/self/status; true"
+    )
+    one = containers(service)[0]
+    user, *rest = run("podman", "exec", one, "sh", "-c", inside).split()
+    expect(f"{service} is not root", user != "0")
+    expect(f"{service} can write and gain nothing", rest == ["CapEff:", "0000000000000000", "NoNewPrivs:", "1"])
+    expect(f"{service}'s memory is limited", int(run("podman", "inspect", "-f", "{{.HostConfig.Memory}}", one)) > 0)
+
+
+def no_way_out(service: str) -> str:
+    """What somebody in there is told who tries to reach the internet. Nothing is sent: there is no route."""
     reach = "import socket; socket.create_connection(('1.1.1.1', 443), 5)"
-    command = ["podman", "exec", containers("worker")[0], "python", "-c", reach]
+    command = ["podman", "exec", containers(service)[0], "python", "-c", reach]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    expect("a worker cannot reach the internet", "Error" in done.stderr)
+    expect(f"{service} cannot reach the internet", "unreachable" in done.stderr)
     return done.stderr.strip().splitlines()[-1]
 
 
 def kill_a_worker() -> None:
     time.sleep(0.3)
     run("podman", "kill", containers("worker")[0])
+
+
+def arrivals() -> int:
+    """How many questions Redis has taken so far."""
+    return int(run("podman", "exec", *containers("redis"), "redis-cli", "get", "qhr:arrivals") or 0)
+
+
+def restart_redis(expected: int) -> None:
+    """When it holds all questions: who asks while it is away is told so at once, and asks again."""
+    wait("every question accepted", lambda: arrivals() >= expected, 60)
+    run("podman", "restart", "-t", "10", *containers("redis"))
 
 
 def stop_and_start_the_worker() -> None:
@@ -188,7 +211,11 @@ def _live() -> None:
             wait(f"{service} healthy", lambda service=service: healthy(service), 60)  # type: ignore[misc]
         say("redis, postgres, worker and bots are healthy")
 
-        say(f"the worker has no way out: {no_way_out()}")
+        for service in ("redis", "postgres", "worker", "bots", "beat"):
+            confined(service)
+        say("nobody in there is root, can write outside of /tmp and the volumes, or gain a right; memory is limited")
+        for service in ("worker", "beat"):
+            say(f"{service} has no way out: {no_way_out(service)}")
 
         compose("up", "-d", "--no-build", "--no-recreate", "--scale", "worker=2", "worker")
         wait("two workers", lambda: healthy("worker", 2), 90)
@@ -197,7 +224,8 @@ def _live() -> None:
         told = chats.ask("slack", 40, kill_a_worker)
         say(f"a worker was killed in the middle of 40 questions: each answered once, after {told['seconds']} s")
 
-        told = chats.ask("slack", 30, lambda: run("podman", "restart", "-t", "5", *containers("redis")))
+        expected = arrivals() + 30
+        told = chats.ask("slack", 30, lambda: restart_redis(expected))
         say(f"redis was restarted in the middle of 30 questions: each answered once, after {told['seconds']} s")
 
         kept = database("select count(*) from questions")

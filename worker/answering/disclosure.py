@@ -31,8 +31,8 @@ DANGER = 0.12
 """From this probability of self-harm on the message goes to a human, however likely it is to be harmless. A missed one
 may cost a life and a false alarm a click: cross-validation gives 3 % more of them for under 1 % more false alarms."""
 UNLIKELY = 0.15
-"""Below this a pattern that matched is taken for a word in harmless use. In cross-validation one real disclosure in 120
-falls below it, and of the words in harmless use all but one in 300."""
+"""Below this a pattern that matched is taken for a word in harmless use. In cross-validation 14 of 1,653
+disclosures fall between two stools so, and 34 of the 39 ordinary messages that only a pattern took for one are freed."""
 _PART = 0.8
 """One sentence of a longer message has to be surer, for it is judged without the others."""
 _LONG = 20

@@ -139,14 +139,32 @@ def write_manifest(folder: Path, facts: dict[str, Any], *, without: str = "") ->
     `without` names a subfolder that is left out.
     """
     files = {
-        path.relative_to(folder).as_posix(): {"sha256": file_sha256(path), "bytes": path.stat().st_size}
-        for path in _files(folder)
-        if not without or without not in path.relative_to(folder).parts
+        name: entry
+        for name, entry in _described(folder, folder).items()
+        if not without or without not in Path(name).parts
     }
-    text = json.dumps({**facts, "files": files}, indent=2, sort_keys=True) + "\n"
+    _put_manifest(folder, {**facts, "files": files})
+
+
+def _described(folder: Path, inside: Path) -> dict[str, dict[str, Any]]:
+    return {
+        path.relative_to(folder).as_posix(): {"sha256": file_sha256(path), "bytes": path.stat().st_size}
+        for path in _files(inside)
+    }
+
+
+def _put_manifest(folder: Path, facts: dict[str, Any]) -> None:
+    text = json.dumps(facts, indent=2, sort_keys=True) + "\n"
     partial = folder / f".{MANIFEST}"
     partial.write_text(text, encoding="utf-8")
     partial.rename(folder / MANIFEST)
+
+
+def extend_manifest(folder: Path, inside: str) -> None:
+    """Adds the files of the subfolder `inside` to the folder's manifest, in place of what it said of them before."""
+    facts = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    kept = {name: entry for name, entry in facts["files"].items() if not name.startswith(f"{inside}/")}
+    _put_manifest(folder, {**facts, "files": {**kept, **_described(folder, folder / inside)}})
 
 
 def verify(folder: Path, run_id: str) -> bool:

@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from quantahr.errors import ModelError
 from quantahr.settings import load_settings
 from training.config import DEFAULT_CONFIG, QloraConfig, TrainingConfigError, load_config
 
@@ -36,31 +37,37 @@ def train(
     ] = False,
 ) -> None:
     """Train a QLoRA adapter."""
-    from training.run import execute, make_plan
+    from training.run import execute, make_plan, make_rough_plan
 
     console = Console(highlight=False)
     chosen = load_config(config)
     if platform:
         chosen = with_platform(chosen, platform)
+    if chosen.compute.platform == "aws" and not dry_run:
+        raise TrainingConfigError(
+            "A run on AWS is priced and confirmed before it starts: ask for it with /hr-retrain in the chat, or see "
+            "its price with --dry-run. On a machine that is already the training machine, use --platform local."
+        )
     state_dir = load_settings().state_dir
-    plan = make_plan(chosen, state_dir=state_dir, max_steps=max_steps)
-    for warning in plan.warnings:
-        console.print(f"Note: {warning}", style="yellow")
-    show_plan(console, plan)
+    try:
+        plan = make_plan(chosen, state_dir=state_dir, max_steps=max_steps)
+    except ModelError:
+        if dry_run:
+            # The base is missing; what does not depend on it can still be shown before that is said.
+            _introduce(console, make_rough_plan(chosen, max_steps=max_steps))
+            console.print("Tokens are estimated. Memory, time and price need the base:", style="yellow")
+        raise
+    _introduce(console, plan)
     if dry_run:
         from training.estimate import estimate
 
         show_estimate(console, estimate(plan, state_dir=state_dir))
         return
-    if chosen.compute.platform == "aws":
-        raise TrainingConfigError(
-            "A run on AWS is priced and confirmed before it starts: ask for it with /hr-retrain in the chat, or see "
-            "its price with --dry-run. On a machine that is already the training machine, use --platform local."
-        )
     with ExitStack() as stack:
         progress = stack.enter_context(Progress(console, plan.config))
         folder = execute(plan, state_dir=state_dir, out=out, resume=resume, on_step=progress.step, say=progress.say)
     console.print(f"Done: {folder}", style="green")
+    console.print(f"Judge it: quantahr eval --adapter {folder} --register", soft_wrap=True)
 
 
 @app.command()
@@ -100,6 +107,12 @@ def dataset(
 def with_platform(config: QloraConfig, platform: Literal["aws", "local"]) -> QloraConfig:
     """The configuration with another compute.platform."""
     return config.model_copy(update={"compute": config.compute.model_copy(update={"platform": platform})})
+
+
+def _introduce(console: Console, plan: Any) -> None:
+    for warning in plan.warnings:
+        console.print(f"Note: {warning}", style="yellow")
+    show_plan(console, plan)
 
 
 def show_plan(console: Console, plan: Any) -> None:

@@ -77,7 +77,7 @@ def judge(candidate: Path, folder: Path) -> Gate:
     from quantahr.settings import load_settings
     from training.gate import judge as gate
     from training.gate.promotion import load_rule
-    from training.gate.report import chat_rows, write_report
+    from training.gate.report import chat_rows, keep_with_run, write_report
     from training.gate.run import gather
 
     settings = load_settings()
@@ -92,7 +92,7 @@ def judge(candidate: Path, folder: Path) -> Gate:
         against=gate.candidate(settings, registry, None),
         rule=load_rule(),
     )
-    write_report(evaluation, folder)
+    keep_with_run(write_report(evaluation, folder), candidate)
     decision = evaluation.decision
     return Gate(
         passed=decision is not None and decision.passed,

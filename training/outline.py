@@ -17,7 +17,7 @@ from training.dataset.example import Encoded, Example
 from training.dataset.material import Material
 from training.dataset.neighbours import beside
 from training.dataset.policies import read_policies
-from training.dataset.schedule import build_schedule
+from training.dataset.schedule import Schedule, build_schedule
 from training.identity import run_id
 from training.shape import Shape, read_shape
 
@@ -57,13 +57,7 @@ class RoughEncoder:
 def outline(config: QloraConfig, *, root: Path = Path()) -> Outline:
     """Reads the data and counts. Raises QuantaHRError for an unreadable file or a base that cannot be found."""
     shape = read_shape(config.model.base_llm_model)
-    materials: list[Material] = [
-        read_alpaca(dataset, root=root)
-        if dataset.type == "alpaca"
-        else read_policies(dataset, root=root, search=beside)
-        for dataset in config.datasets
-    ]
-    schedule = build_schedule(materials, config.training, RoughEncoder(), max_tokens=config.model.max_sequence_length)
+    _, schedule = lay_out(config, root)
     batches = [batch for step in schedule.steps for batch in step]
     return Outline(
         run_id=run_id(config, root=root),
@@ -74,3 +68,15 @@ def outline(config: QloraConfig, *, root: Path = Path()) -> Outline:
         widest=max(sum(map(len, batch)) for batch in batches),
         warnings=tuple(warnings_for(config, chat_template=shape.chat_template)),
     )
+
+
+def lay_out(config: QloraConfig, root: Path = Path()) -> tuple[tuple[Material, ...], Schedule]:
+    """The datasets and every step, with estimated tokens. Raises QuantaHRError for an unreadable file."""
+    materials: tuple[Material, ...] = tuple(
+        read_alpaca(dataset, root=root)
+        if dataset.type == "alpaca"
+        else read_policies(dataset, root=root, search=beside)
+        for dataset in config.datasets
+    )
+    schedule = build_schedule(materials, config.training, RoughEncoder(), max_tokens=config.model.max_sequence_length)
+    return materials, schedule

@@ -7,11 +7,13 @@ last.
 
 import json
 import shutil
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from quantahr.errors import QuantaHRError
 from training.checkpoints import MANIFEST, Checkpoints, read_checkpoint, verify, write_manifest
 from training.config import QloraConfig, warnings_for
 from training.dataset.alpaca import read_alpaca
@@ -19,9 +21,16 @@ from training.dataset.example import Encoder
 from training.dataset.material import Material
 from training.dataset.schedule import Schedule, build_schedule
 from training.identity import base_identity, run_id
+from training.shape import require_base
 from training.uploads import open_place
 
 RUNS = Path("runs")
+
+
+class RunFolderError(QuantaHRError):
+    """The run folder cannot be written."""
+
+
 STANDARD = ":standard-"
 """What stands before the id of one of HR's answers, in the rows that quantahr.people.approved writes."""
 
@@ -90,8 +99,8 @@ def make_plan(config: QloraConfig, *, state_dir: Path, root: Path = Path(), max_
     """Reads the data and lays out every step. `max_steps` replaces the configured number."""
     from training.base import load_tokenizer
 
-    if max_steps is not None:
-        config = config.model_copy(update={"training": config.training.model_copy(update={"max_steps": max_steps})})
+    require_base(config.model.base_llm_model)
+    config = with_steps(config, max_steps)
     materials = read_materials(config, state_dir=state_dir, root=root)
     tokenizer = load_tokenizer(config, state_dir)
     encoder = Encoder(tokenizer)
@@ -99,6 +108,23 @@ def make_plan(config: QloraConfig, *, state_dir: Path, root: Path = Path(), max_
     warnings = tuple(warnings_for(config, chat_template=encoder.has_template))
     identity = run_id(config, root=root)
     return Plan(config, identity, base_identity(config), tokenizer, materials, schedule, warnings)
+
+
+def make_rough_plan(config: QloraConfig, *, root: Path = Path(), max_steps: int | None = None) -> Plan:
+    """The same without the base: its tokens are estimated, and what is said about its tokenizer is left out."""
+    from training.outline import lay_out
+
+    config = with_steps(config, max_steps)
+    materials, schedule = lay_out(config, root)
+    warnings = tuple(warnings_for(config))
+    return Plan(config, run_id(config, root=root), base_identity(config), None, materials, schedule, warnings)
+
+
+def with_steps(config: QloraConfig, max_steps: int | None) -> QloraConfig:
+    """The configuration with another training.max_steps, if one is given."""
+    if max_steps is None:
+        return config
+    return config.model_copy(update={"training": config.training.model_copy(update={"max_steps": max_steps})})
 
 
 def times_seen(schedule: Schedule, dataset: str) -> dict[str, float]:
@@ -135,14 +161,15 @@ def execute(
     from training.trainer import TrainingState, train
 
     uploads = open_place(training.upload_to) if training.upload_to else None
-    (folder / MANIFEST).unlink(missing_ok=True)
-    if not resume:
-        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    _make_ready(folder, resume=resume)
     checkpoints = Checkpoints(folder / "checkpoints", plan.run_id, limit=training.save_total_limit, uploads=uploads)
     state: TrainingState | None = None
     if resume:
         state = checkpoints.latest(from_uploads=training.resume_from_uploads)
-        say(f"Continuing after step {state.step}." if state else "No checkpoint of this run: starting at step 1.")
+        others = any((folder / "checkpoints").glob("checkpoint-*"))
+        another = "The checkpoints here are of another run (data, configuration or base differ)"
+        none = another if others else "No checkpoint of this run"
+        say(f"Continuing after step {state.step}." if state else f"{none}: starting at step 1.")
     base = load_base(plan.config, state_dir)
     for note in base.notes:
         say(note)
@@ -159,6 +186,24 @@ def execute(
         for path in sorted(files, key=lambda path: path.name == MANIFEST):
             uploads.put(path, f"{plan.run_id}/result/{path.relative_to(folder).as_posix()}")
     return folder
+
+
+def _make_ready(folder: Path, *, resume: bool) -> None:
+    """Find out before the training, and not after hours of it, whether the folder can be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / MANIFEST).unlink(missing_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise RunFolderError(
+            f"The run folder {folder} cannot be written ({error.strerror}). Name another one with --out, or mend its "
+            "rights and free some space."
+        ) from None
+    # What an earlier run left here would be taken for this one's.
+    shutil.rmtree(folder / "evaluation", ignore_errors=True)
+    if not resume:
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
 
 
 def export_checkpoint(checkpoint: Path, config: QloraConfig, out: Path, *, state_dir: Path) -> Path:

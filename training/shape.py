@@ -14,6 +14,7 @@ from quantahr.gguf import PACKAGED_MODEL, packaged_gguf
 from quantahr.gguf_header import read_header
 
 _CONFIG, _TOKENIZER, _TEMPLATE = "config.json", "tokenizer_config.json", "chat_template.jinja"
+_REACH_SECONDS = 10.0
 
 
 class Shape(BaseModel):
@@ -37,12 +38,32 @@ def read_shape(base: str) -> Shape:
     try:
         if base == PACKAGED_MODEL or base.endswith(".gguf"):
             return _of_gguf(packaged_gguf() if base == PACKAGED_MODEL else Path(base))
+        require_base(base)
         values = json.loads(_file(base, _CONFIG).read_text(encoding="utf-8"))
         heads = values["num_attention_heads"]
         values["num_key_value_heads"] = values.get("num_key_value_heads") or heads
         values["head_dim"] = values.get("head_dim") or values["hidden_size"] // heads
         return Shape.model_validate({**values, "chat_template": _has_template(base)})
     except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
+        raise base_unavailable(base, error) from error
+
+
+def require_base(base: str) -> None:
+    """Raises ModelError at once if the base is on the hub and that cannot be reached: its client would try for minutes.
+
+    A base in a folder, a GGUF file or the hub's cache on this disk needs no network.
+    """
+    if base == PACKAGED_MODEL or base.endswith(".gguf") or Path(base).is_dir():
+        return
+    import httpx2
+    from huggingface_hub import constants, try_to_load_from_cache
+    from huggingface_hub.utils import get_session
+
+    if isinstance(try_to_load_from_cache(base, _CONFIG), str):
+        return
+    try:
+        get_session().head(constants.ENDPOINT, timeout=_REACH_SECONDS)
+    except (OSError, httpx2.HTTPError) as error:
         raise base_unavailable(base, error) from error
 
 

@@ -52,7 +52,7 @@ def evaluate(
     from quantahr.registry import Registry
     from training.gate import judge
     from training.gate.promotion import load_rule
-    from training.gate.report import write_report
+    from training.gate.report import keep_with_run, write_report
     from training.gate.run import gather
 
     console = Console(highlight=False)
@@ -75,6 +75,7 @@ def evaluate(
     page = write_report(evaluation, folder, sealed=sealed)
     if sealed:
         judge.forget_answers(folder)
+    page = (keep_with_run(page, Path(adapter)) if adapter else None) or page
     console.print(f"\nThe whole report: {escape(str(page))}", soft_wrap=True)
     if register and adapter:
         if Path(adapter).exists():

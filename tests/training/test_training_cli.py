@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from quantahr.errors import ModelError
 from tests.training.conftest import settings_for
 from training.base import choose_dtype
 from training.cli import app
@@ -41,6 +42,31 @@ def test_training_ends_with_the_run_folder(here: Path) -> None:
     assert "Done: result" in result.output
     assert json.loads((here / "result/manifest.json").read_text())["steps"] == 2
     assert "Harbour" not in result.output
+
+
+def test_without_its_base_a_dry_run_shows_the_data_at_once_and_then_says_what_is_missing(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import httpx2
+    from huggingface_hub import utils
+
+    asked: list[str] = []
+
+    class Nowhere:
+        def head(self, url: str, **_: object) -> None:
+            asked.append(url)
+            raise httpx2.ConnectError("no such host")
+
+    monkeypatch.setattr(utils, "get_session", Nowhere)
+    values = json.loads((here / "config.json").read_text())
+    values["model"]["base_llm_model"] = "acme/a-model-that-is-not-here"
+    (here / "config.json").write_text(json.dumps(values))
+    result = RUNNER.invoke(app, ["train", "--config", "config.json", "--dry-run"])
+    assert isinstance(result.exception, ModelError)
+    assert "acme/a-model-that-is-not-here cannot be loaded" in str(result.exception)
+    assert "8 steps" in result.output
+    assert "Tokens are estimated." in result.output
+    assert len(asked) == 1
 
 
 def test_a_run_on_aws_is_not_started_without_its_price(here: Path) -> None:

@@ -252,6 +252,7 @@ def _remote(url: str, registry: Registry, told: list[str], folder: Path) -> Foll
 
 
 @pytest.mark.model
+@pytest.mark.timeout(900)
 def test_the_packaged_models_version_is_the_same_in_llama_cpp_and_transformers(
     registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -271,7 +272,7 @@ def test_the_packaged_models_version_is_the_same_in_llama_cpp_and_transformers(
     )
     seen = []
     for engine in ("llamacpp", "transformers"):
-        settings = Settings(state_dir=state, model=Model(engine=engine, slots=1, context_tokens=512))
+        settings = Settings(state_dir=state, model=Model(engine=engine, slots=1, context_tokens=512, threads=1))
         loaded = opener(settings)(str(registry.adapter(version, engine)))
         assert check_canaries(loaded) == ""
         seen.append((loaded.version.base, loaded.version.adapter, loaded.generate(messages, max_tokens=6).text))

@@ -5,12 +5,14 @@ question by question. A sealed evaluation holds no question and no answer, only 
 """
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
 from html import escape
 from pathlib import Path
 from typing import Any
 
+from training.checkpoints import MANIFEST, extend_manifest
 from training.gate.judge import Evaluation
 from training.gate.measure import MEASURES, Difference, Graded, Line, Measure
 
@@ -31,6 +33,21 @@ def write_report(evaluation: Evaluation, folder: Path, *, sealed: bool = False) 
     page = folder / "report.html"
     page.write_text(as_html(evaluation, sealed=sealed), encoding="utf-8")
     return page
+
+
+def keep_with_run(page: Path, run: Path) -> Path | None:
+    """Put the report beside `page` into `run`/evaluation too, and into the run's manifest. Returns that page.
+
+    None if `run` is not the folder of a finished run; the shipped adapter is none.
+    """
+    if not ((run / MANIFEST).is_file() and (run / "curve.json").is_file()):
+        return None
+    folder = run / "evaluation"
+    folder.mkdir(exist_ok=True)
+    for name in ("report.json", "report.html"):
+        shutil.copyfile(page.with_name(name), folder / name)
+    extend_manifest(run, "evaluation")
+    return folder / page.name
 
 
 def as_json(evaluation: Evaluation, *, sealed: bool = False) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from quantahr.retrieval import Index, load_embedder
 from quantahr.retrieval.reader import Reader, packaged_base
 from training.answer_fit import Judged, area, crossed, curve, judged, logistic, together
 from training.reader_data import Read, read
-from training.reader_fit import FIRST, Network, judge, prepared, scores_of, some_of, train
+from training.reader_fit import FIRST, Network, judge, mean_of, prepared, scores_of, some_of, train
 from training.retrieval_fit import Passage
 
 PASSAGES = [
@@ -82,6 +82,12 @@ def test_training_goes_on_from_what_was_learned(tmp_path: Path) -> None:
         assert np.allclose(value, first.arrays()[name], atol=1e-3), name
     with pytest.raises(ValueError, match="another shape"):
         Network(packaged_base(), rank=8).continue_from(tmp_path / "reader.npz")
+
+
+def test_several_passes_are_served_as_their_mean(tmp_path: Path) -> None:
+    for name, value in (("one", 1.0), ("two", 4.0)):
+        np.savez(tmp_path / f"{name}.npz", weight=np.full((2, 2), value, np.float16))
+    assert (mean_of([tmp_path / "one.npz", tmp_path / "two.npz"])["weight"] == 2.5).all()
 
 
 def test_a_pass_always_sees_a_right_and_a_wrong_unit(rows: list[Read], lower: Reader) -> None:

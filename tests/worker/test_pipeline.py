@@ -10,6 +10,7 @@ from quantahr.policies import load_folder
 from quantahr.prompt import NO_ANSWER, Message
 from quantahr.retrieval import Index, load_embedder
 from quantahr.settings import Settings
+from worker.answering import support
 from worker.answering.pipeline import Answerer, Request
 from worker.engines.base import EngineError, EngineVersion, Generation, OnText
 from worker.serving import Serving
@@ -210,4 +211,18 @@ def test_a_trained_models_doubt_decides_where_retrieval_is_unsure(ask: Ask, doub
 
 def test_an_untrained_models_doubt_is_not_asked(ask: Ask) -> None:
     final, _, _ = ask("how many days of annual leave do i get", phrase=False, doubt=0.99)
+    assert final.verdict == "quoted"
+
+
+@pytest.mark.parametrize("answerable", [0.02, 0.2, 0.5, 0.8, 0.97])
+@pytest.mark.parametrize("cut", [0.2, 0.4, 0.7])
+def test_the_model_is_asked_exactly_where_it_can_change_the_outcome(answerable: float, cut: float) -> None:
+    verdicts = {support.together(answerable, doubt) >= cut for doubt in (0.01, 0.2, 0.5, 0.8, 0.99)}
+    assert support.open_question(answerable, cut) == (len(verdicts) == 2)
+
+
+def test_where_it_can_change_nothing_the_model_is_not_asked(ask: Ask) -> None:
+    final, _, _ = ask(
+        "how many days of annual leave do i get", adapter="a1", phrase=False, doubt=0.99, min_support=0.01
+    )
     assert final.verdict == "quoted"

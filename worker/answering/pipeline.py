@@ -100,9 +100,12 @@ class Answerer:
             return self._phrase(turn, engine) if self._settings.answering.phrase else _quote(turn)
 
     def _support(self, turn: "_Turn", engine: Engine, answerable: float) -> float:
-        """How probable it is that the evidence answers; a trained model is asked, too."""
+        """How probable it is that the evidence answers; a trained model is asked where it can change the outcome."""
+        cut = self._settings.answering.min_support
         if engine.version.adapter is None:
             return answerable
+        if not support.open_question(answerable, cut):
+            return support.together(answerable, 0.5)
         try:
             doubtful = support.doubt(engine, turn.request.text, turn.excerpts, tuple(turn.request.earlier))
         except EngineError as error:

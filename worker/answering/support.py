@@ -19,11 +19,18 @@ SHIFT: Final = -0.25
 """Where the sum is cut, in log-odds: so that on companies that nothing was trained on at least three in four of the
 answerable questions are still answered rightly. A stricter cut declines everyday questions."""
 _FLOOR: Final = 1e-4
+_UTTER: Final = 0.99
+"""More doubt than this, and less than what it leaves, is rare."""
 
 
 def doubt(engine: Engine, question: str, excerpts: list[Excerpt], earlier: tuple[str, ...]) -> float:
     """The probability that the model would decline to answer. Raises as `Engine.choose`."""
     return engine.choose(build_messages(question, excerpts, earlier=earlier), [FIRST_WORD])[FIRST_WORD]
+
+
+def open_question(answerable: float, cut: float) -> bool:
+    """Whether any doubt of the model could move retrieval's opinion over the cut, so that it is worth asking."""
+    return together(answerable, 1 - _UTTER) >= cut > together(answerable, _UTTER)
 
 
 def together(answerable: float, doubtful: float) -> float:

@@ -11,12 +11,15 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from quantahr.errors import QuantaHRError
 from quantahr.gguf import file_sha256
-from training.trainer import Point, TrainingState
 from training.uploads import Place
+
+if TYPE_CHECKING:
+    # Not at run time: a judge reads manifests, too, on machines without torch.
+    from training.trainer import TrainingState
 
 MANIFEST = "manifest.json"
 
@@ -34,7 +37,7 @@ class Checkpoints:
     def __init__(self, folder: Path, run_id: str, *, limit: int, uploads: Place | None = None) -> None:
         self._folder, self._run_id, self._limit, self._uploads = folder, run_id, limit, uploads
 
-    def save(self, state: TrainingState) -> Path:
+    def save(self, state: "TrainingState") -> Path:
         """Writes the state as one folder, uploads it, and removes what is beyond the limit. Returns the folder."""
         import torch
         from safetensors.torch import save_file
@@ -60,7 +63,7 @@ class Checkpoints:
         self._prune()
         return target
 
-    def latest(self, *, from_uploads: bool = False) -> TrainingState | None:
+    def latest(self, *, from_uploads: bool = False) -> "TrainingState | None":
         """The newest complete and undamaged state of this run, or None. `from_uploads`: also one that is only there."""
         if from_uploads and self._uploads:
             self._download_newer()
@@ -106,7 +109,7 @@ class Checkpoints:
                     self._uploads.delete(key)
 
 
-def read_checkpoint(folder: Path) -> tuple[str, TrainingState]:
+def read_checkpoint(folder: Path) -> "tuple[str, TrainingState]":
     """(run id, state) of one checkpoint folder. Raises CheckpointError when it is not whole."""
     try:
         run_id = str(json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["run_id"])
@@ -117,9 +120,11 @@ def read_checkpoint(folder: Path) -> tuple[str, TrainingState]:
     return run_id, _load(folder)
 
 
-def _load(folder: Path) -> TrainingState:
+def _load(folder: Path) -> "TrainingState":
     import torch
     from safetensors.torch import load_file
+
+    from training.trainer import Point, TrainingState
 
     progress = json.loads((folder / "progress.json").read_text(encoding="utf-8"))
     saved: dict[str, Any] = torch.load(folder / "optimizer.pt", map_location="cpu", weights_only=True)

@@ -82,6 +82,7 @@ def main() -> None:
             "onnxruntime": "worker",
             "aiohttp": "console",
             "boto3": "training",
+            "torch": "training",
         }
         named = extra.get((error.name or "").partition(".")[0], "worker,bots")
         _sorry(f"This command needs {error.name}, which is not installed. Type: pip install 'quantahr[{named}]'")

@@ -71,6 +71,10 @@ def test_the_worker_never_loads_torch_or_a_bot() -> None:
     assert loaded & {"torch", "transformers", "peft", "boto3", "bots", "training", "slack_bolt", "botbuilder"} == set()
 
 
+def test_a_model_is_judged_without_torch() -> None:
+    assert loaded_by(*[name for name in names_of("training") if name.startswith("training.gate")]) & {"torch"} == set()
+
+
 def test_the_command_line_loads_a_room_only_when_a_command_needs_it() -> None:
     assert loaded_by("quantahr.cli.main") & {*LIGHT, *ROOMS} == set()
 

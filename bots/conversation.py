@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from bots import wording
 from bots.roles import Roles
 from quantahr.bus import Asking
+from quantahr.bus.answering import PASSING
 from quantahr.errors import QuantaHRError, QueueError
 from quantahr.messages import Delta, Failed, Final, Kind, Platform, Question, Queued, Started, Status, question_id
 from quantahr.settings import Settings
@@ -272,13 +273,24 @@ class Conversation:
     async def _see_through(self, platform: Platform, question: str, surface: Surface) -> None:
         keeper = asyncio.create_task(self._keep(question))
         try:
-            end = await self._follow(platform, question, surface)
-            await surface.finish(Answer(question, end))
-        except SurfaceGoneError:
-            log.info("question %s: there is nobody to deliver the answer to", question)
+            try:
+                end = await self._follow(platform, question, surface)
+                await surface.finish(Answer(question, end))
+            except SurfaceGoneError:
+                log.info("question %s: there is nobody to deliver the answer to", question)
+            await self._record(platform, question)
         finally:
             keeper.cancel()
-        await self.bus.delivered(platform, question)
+
+    async def _record(self, platform: Platform, question: str) -> None:
+        """It has been said. A Redis that is away just now hears of that when it is back, or it would be said again."""
+        while True:
+            try:
+                await self.bus.delivered(platform, question)
+            except PASSING:
+                await asyncio.sleep(0.3)
+            else:
+                return
 
     async def _keep(self, question: str) -> None:
         while True:

@@ -5,12 +5,13 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import pytest
+import redis
 
 from bots import wording
 from bots.conversation import Answer, Conversation, Incoming, SurfaceGoneError
 from bots.roles import Roles
 from quantahr.bus import Asking, Pending
-from quantahr.messages import Failed, Final
+from quantahr.messages import Failed, Final, Platform
 from quantahr.settings import Settings
 from quantahr.store import Store
 from tests.fakes.people import until
@@ -113,6 +114,27 @@ async def test_what_was_delivered_while_the_watch_was_looking_is_not_delivered_a
     await until(lambda: not conversation._deliveries)
     assert other.ends == []
     assert await conversation.bus.hold(str(identifier)), "nobody holds it"
+
+
+async def test_an_answer_that_redis_could_not_be_told_of_is_not_said_again(
+    conversation: Conversation, worker: ScriptedWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Redis restarts between the answer's last word and the note that it was delivered."""
+    paper, other = Paper(), Paper()
+    delivered = conversation.bus.delivered
+    refusals = [redis.ConnectionError("gone"), redis.BusyLoadingError("loading")]
+
+    async def restarting(platform: Platform, question: str) -> None:
+        if refusals:
+            raise refusals.pop()
+        await delivered(platform, question)
+
+    monkeypatch.setattr(conversation.bus, "delivered", restarting)
+    await conversation.ask(QUESTION, paper)
+    await until(lambda: not conversation._deliveries)
+    assert await conversation.take_over("console", lambda _: other) == 0
+    assert len(paper.ends) == 1
+    assert await conversation.bus.pending("console") == []
 
 
 async def test_another_process_goes_on_where_the_first_ended(

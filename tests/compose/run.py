@@ -159,9 +159,12 @@ def arrivals() -> int:
     return int(run("podman", "exec", *containers("redis"), "redis-cli", "get", "qhr:arrivals") or 0)
 
 
-def restart_redis(expected: int) -> None:
-    """When it holds all questions: who asks while it is away is told so at once, and asks again."""
+def restart_redis(expected: int, frozen: list[str]) -> None:
+    """In the middle of answers, when it holds all questions: who asks while it is away is told so, and asks again.
+
+    The workers are frozen when this begins, so that they have not answered everything before."""
     wait("every question accepted", lambda: arrivals() >= expected, 60)
+    run("podman", "unpause", *frozen)
     run("podman", "restart", "-t", "10", *containers("redis"))
 
 
@@ -224,8 +227,9 @@ def _live() -> None:
         told = chats.ask("slack", 40, kill_a_worker)
         say(f"a worker was killed in the middle of 40 questions: each answered once, after {told['seconds']} s")
 
-        expected = arrivals() + 30
-        told = chats.ask("slack", 30, lambda: restart_redis(expected))
+        expected, frozen = arrivals() + 30, containers("worker")
+        run("podman", "pause", *frozen)
+        told = chats.ask("slack", 30, lambda: restart_redis(expected, frozen))
         say(f"redis was restarted in the middle of 30 questions: each answered once, after {told['seconds']} s")
 
         kept = database("select count(*) from questions")

@@ -2,20 +2,22 @@
 
     python -m training.embedding_fit MODEL --out quantahr/retrieval/minilm_hr.npz
 
-MODEL is a folder or Hugging Face name of all-MiniLM-L6-v2 in float32. Two ideas. So few numbers cannot forget what the
-model knows, and they can be laid over the packaged int8 model, whose biases and norms are float32, without touching its
-weights. And a question is pulled towards the sentence that answers it and away from its neighbours in the same passage
-and from sentences that the untrained model takes for it (in-batch contrast).
+MODEL is a folder with all-MiniLM-L6-v2 in float32 and its tokenizer.json. Two ideas. So few numbers cannot forget what
+the model knows, and they can be laid over the packaged int8 model, whose biases and norms are float32, without touching
+its weights. And a question is pulled towards the sentence that answers it and away from its neighbours in the same
+passage and from sentences that the untrained model takes for it (in-batch contrast).
 """
 
 import argparse
 import json
 import random
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch.nn.functional import cross_entropy, normalize
 from transformers import AutoModel
@@ -34,19 +36,25 @@ LEARNING_RATE = 2e-3
 CHANCE = random.Random(0)  # noqa: S311 - training, not secrets
 
 
-def examples() -> list[dict[str, Any]]:
-    """Questions with the sentences that answer them, the passage's other sentences, and mistaken ones elsewhere."""
+Vectors = Callable[[Sequence[str]], NDArray[np.float32]]
+"""Texts to unit vectors, [texts, 384]."""
+
+
+def examples(vectors_of: Vectors) -> list[dict[str, Any]]:
+    """Questions with the sentences that answer them, the passage's other sentences, and mistaken ones elsewhere.
+
+    `vectors_of` is the untrained model: its mistakes are what there is to learn from.
+    """
     files = sorted(READING.glob("part*.json"))
     rows = [row for file in files if used_for_embedding(file, files) for row in json.loads(file.read_text("utf-8"))]
-    embedder = load_embedder()
-    speller = Speller({}, lexicon().words, embedder.words)
+    speller = Speller({}, lexicon().words, load_embedder().words)
     found: list[dict[str, Any]] = []
     pool = [
         (section, unit)
         for section in {row["input"]: passage_of(row) for row in rows}.values()
         for unit in split_units(section.text)
     ]
-    vectors = embedder.embed([unit.quoted for _, unit in pool])
+    vectors = vectors_of([unit.quoted for _, unit in pool])
     for row in rows:
         evidence = [plain(text) for text in row.get("evidence", ())]
         if row["kind"] != "answerable" or not evidence:
@@ -58,7 +66,7 @@ def examples() -> list[dict[str, Any]]:
         ]
         if right:
             query = understand(row["instruction"], speller)
-            near = np.argsort(-(vectors @ embedder.embed([query.text])[0]))[:30]
+            near = np.argsort(-(vectors @ vectors_of([query.text])[0]))[:30]
             hard = [pool[at] for at in near if pool[at][0].id != section.id][3:15]
             hard += [(section, unit) for unit in units if unit not in right]
             found.append({"query": query, "section": section, "right": right, "hard": hard})
@@ -106,6 +114,18 @@ def _embed(model: Any, tokenizer: Tokenizer, texts: list[str]) -> torch.Tensor:
     return normalize(states.sum(1) / mask.sum(1, keepdim=True), dim=1)
 
 
+def vectors_by(model: Any, tokenizer: Tokenizer) -> Vectors:
+    """The model as it is now, without its gradients."""
+
+    def vectors_of(texts: Sequence[str]) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            parts = [_embed(model, tokenizer, list(texts[at : at + BATCH])) for at in range(0, len(texts), BATCH)]
+        found: NDArray[np.float32] = torch.cat(parts).numpy()
+        return found
+
+    return vectors_of
+
+
 def _shown(section: Any, unit: Any) -> str:
     """A unit as the index embeds it: bare, or under its heading."""
     return unit.quoted if CHANCE.random() < 0.5 else f"{heading_of(section)}: {unit.quoted}"
@@ -121,7 +141,8 @@ def main() -> None:
     tokenizer = Tokenizer.from_file(str(Path(chosen.model) / "tokenizer.json"))
     tokenizer.enable_padding()
     tokenizer.enable_truncation(MAX_TOKENS)
-    arrays = train(AutoModel.from_pretrained(chosen.model), tokenizer, examples(), chosen.epochs)
+    model = AutoModel.from_pretrained(chosen.model).eval()
+    arrays = train(model, tokenizer, examples(vectors_by(model, tokenizer)), chosen.epochs)
     np.savez_compressed(chosen.out, **arrays)
 
 

@@ -118,7 +118,8 @@ class HrDesk:
             return _say(GAPS_ARE_HRS)
         if verb == "approve":
             gap = await asyncio.to_thread(self._loop.gap, rest)
-            return _standard_form(gap.question, gap.draft, {"gap": rest}) if gap else _say(SETTLED)
+            # Only HR's own words are taught: what people type in a chat is not for training.
+            return _standard_form("", gap.draft, {"gap": rest}, asked=gap.question) if gap else _say(SETTLED)
         if verb == "renew":
             old = await asyncio.to_thread(self._loop.standard, rest)
             return _standard_form(old.question, old.text, {"renew": rest}) if old else _say(SETTLED)
@@ -167,9 +168,10 @@ def _say(text: str) -> Reply:
     return Reply(card(text))
 
 
-def _standard_form(question: str, answer: str, data: Mapping[str, str]) -> Reply:
+def _standard_form(question: str, answer: str, data: Mapping[str, str], *, asked: str = "") -> Reply:
+    label = "The question, in your own words" + (f" (people asked: “{asked[:500]}”)" if asked else "")
     fields = [
-        Field("question", "The question, as people ask it", initial=question),
+        Field("question", label, initial=question, hint="The next training learns it."),
         Field("answer", "The answer", "long", initial=answer, hint="Everybody who asks this will read it."),
     ]
     return Reply(form=Form(STANDARD, "Standard answer", "Approve", fields, data))

@@ -116,7 +116,7 @@ async def test_what_many_could_not_use_becomes_a_standard_answer_until_its_polic
 
     # What is still a gap cannot be approved; an edited answer can, once.
     form = await office.press(hanna, shown, "Approve…")
-    said = await office.fill(hanna, form, answer="[Write the answer here.]")
+    said = await office.fill(hanna, form, question="When?", answer="[Write the answer here.]")
     assert said is None or "[brackets]" in said
     assert Loop(store).standards() == []
     form = await office.press(hanna, shown, "Approve…")

@@ -4,8 +4,8 @@
 
 Clients ask without a pause, and the model phrases every answer. Rounds with swaps and rounds of the same length without
 take turns, so that whatever else the machine does weighs on both. An answer is mixed if it began twice, if its pieces
-do not join to its text, or if its text is what the other version says and not what its own version says; it is saved if
-the model was taken away under it and the documents were quoted instead. Memory is the worker's resident set.
+do not join to its text, or if its text is what only the other version says; it is saved if the model was taken away
+under it and the documents were quoted instead. Memory is the worker's resident set.
 """
 
 import argparse
@@ -74,17 +74,61 @@ class Outcome:
         return [asked for asked in self.answers if not isinstance(asked.end, Final)]
 
     def mixed(self) -> list[Asked]:
-        return [asked for asked in self.answers if isinstance(asked.end, Final) and self._is_mixed(asked)]
+        return self.begun_twice() + self.torn() + self.in_other_words()
 
-    def _is_mixed(self, asked: Asked) -> bool:
-        text = asked.end.text if asked.end else ""
-        if asked.begun != 1 or (asked.pieces and "".join(asked.pieces) != text):
-            return True
-        own = self.alone.get((asked.version or "", asked.text))
-        others = {
-            said for (version, about), said in self.alone.items() if about == asked.text and version != asked.version
-        }
-        return own is not None and text != own and text in others
+    def begun_twice(self) -> list[Asked]:
+        """Answers whose worker fell silent for so long that they were given to another attempt."""
+        return [asked for asked in self.answers if isinstance(asked.end, Final) and asked.begun != 1]
+
+    def torn(self) -> list[Asked]:
+        """Answers whose pieces do not join to their text."""
+        return [
+            asked
+            for asked in self.answers
+            if isinstance(asked.end, Final)
+            and asked.begun == 1
+            and asked.pieces
+            and "".join(asked.pieces) != asked.end.text
+        ]
+
+    def in_other_words(self) -> list[Asked]:
+        """Answers given during a swap in words that only the other version has.
+
+        A version's own words are what it said alone and while nothing was swapped: four answers computed together
+        differ a little from one computed alone, and near a tie that turns a word.
+        """
+        own: dict[tuple[str, str], set[str]] = {key: {said} for key, said in self.alone.items()}
+        for asked in self.answers:
+            if not asked.swapping and isinstance(asked.end, Final) and asked.version:
+                own.setdefault((asked.version, asked.text), set()).add(asked.end.text)
+        return [
+            asked
+            for asked in self.answers
+            if asked.swapping
+            and isinstance(asked.end, Final)
+            and asked.begun == 1
+            and asked.end.text not in own.get((asked.version or "", asked.text), {asked.end.text})
+            and any(
+                asked.end.text in said
+                for (version, about), said in own.items()
+                if about == asked.text and version != asked.version
+            )
+        ]
+
+    def turned_without_a_swap(self) -> int:
+        """How many answers have the other version's words though nothing was swapped: the measure's own noise."""
+        return sum(
+            1
+            for asked in self.answers
+            if not asked.swapping
+            and isinstance(asked.end, Final)
+            and asked.end.text != self.alone.get((asked.version or "", asked.text))
+            and any(
+                asked.end.text == said
+                for (version, about), said in self.alone.items()
+                if about == asked.text and version != asked.version
+            )
+        )
 
     def told_apart(self) -> int:
         """How many questions the versions answer differently."""
@@ -302,7 +346,13 @@ def report(outcome: Outcome, clients: int, saved: int) -> list[str]:
         ("a swap takes (median, longest)", f"{median(outcome.swap_seconds):.1f} s, {max(outcome.swap_seconds):.1f} s"),
         ("answers (quiet, swapping)", f"{len(quiet)}, {len(busy)}"),
         ("failed answers", f"{len(outcome.failed())}"),
-        ("mixed answers", f"{len(outcome.mixed())} ({outcome.told_apart()} questions tell the versions apart)"),
+        ("answers whose pieces do not join", f"{len(outcome.torn())}"),
+        ("answers begun twice", f"{len(outcome.begun_twice())}"),
+        (
+            "answers in words that only the other version has",
+            f"{len(outcome.in_other_words())} ({outcome.told_apart()} questions tell the versions apart; without a "
+            f"swap {outcome.turned_without_a_swap()} of {len(quiet)} have the words that the other version has alone)",
+        ),
         ("answers that lost the model and quoted", f"{saved}"),
     ]
     if quiet and busy:

@@ -25,4 +25,5 @@ def test_a_server_that_comes_a_moment_later_is_waited_for() -> None:
 def test_a_server_that_never_comes_is_given_up() -> None:
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))  # bound, so that nobody else listens there; and does not listen
-        assert not wait_for(*nobody.getsockname(), 0.3)
+        host, port = nobody.getsockname()
+        assert not wait_for(host, port, 0.3)

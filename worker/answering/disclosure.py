@@ -24,9 +24,10 @@ ORDINARY = "ordinary"
 SELF_HARM = "self_harm"
 DIMENSION = 16384
 """With 4,096, words that have nothing in common fell on one number, and one in thirty self-harm messages was lost."""
-CERTAIN = 0.36
-"""From this probability on a message is a disclosure whatever the patterns say. Chosen by cross-validation on the
-training texts, company by company: there 2 % of the questions for an unseen handbook are taken for disclosures."""
+CERTAIN = 0.55
+"""From this probability on a message is a disclosure whatever the patterns say. 0.36, which cross-validation on the
+training texts suggests, recognises three in a hundred more and sends "feeling rough, can't come in, who do i tell" to a
+confidential adviser: on questions of two companies that nothing was trained on it takes half as many again for one."""
 DANGER = 0.12
 """From this probability of self-harm on the message goes to a human, however likely it is to be harmless. A missed one
 may cost a life and a false alarm a click: cross-validation gives 3 % more of them for under 1 % more false alarms."""

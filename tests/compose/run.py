@@ -163,8 +163,10 @@ def restart_redis(expected: int, frozen: list[str]) -> None:
     """In the middle of answers, when it holds all questions: who asks while it is away is told so, and asks again.
 
     The workers are frozen when this begins, so that they have not answered everything before."""
-    wait("every question accepted", lambda: arrivals() >= expected, 60)
-    run("podman", "unpause", *frozen)
+    try:
+        wait("every question accepted", lambda: arrivals() >= expected, 60)
+    finally:
+        run("podman", "unpause", *frozen)
     run("podman", "restart", "-t", "10", *containers("redis"))
 
 

@@ -319,9 +319,10 @@ async def test_what_an_administrator_starts_from_the_chat_answers_the_next_quest
         over.set()
         for task in (reading, *load):
             task.cancel()
-        if shown := request.config.getoption("verbose") > 0:
-            print("\n\n---\n".join(reader.seen) if shown else "")
+        if request.config.getoption("verbose") > 0:
+            print("\n\n---\n".join(reader.seen))
 
+    assert len(chat.board()) == 1, "one message, edited in place, whichever bot was alive"
     job = company.job
     assert job.plan
     assert Registry.open(company.settings).active().id == version  # type: ignore[union-attr]

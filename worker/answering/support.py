@@ -15,7 +15,7 @@ from worker.engines.base import Engine
 FIRST_WORD: Final = NO_ANSWER.split()[0]
 WEIGHT: Final = 0.3
 """Of the model's doubt, in log-odds."""
-SHIFT: Final = -0.45
+SHIFT: Final = -0.3
 """Where the sum is cut, in log-odds: so that on companies that nothing was trained on at least three in four of the
 answerable questions are still answered rightly. A stricter cut declines everyday questions."""
 _FLOOR: Final = 1e-4

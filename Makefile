@@ -33,7 +33,7 @@ lint: $(VENV)/.test ## Check style and types.
 format: $(VENV)/.test ## Format the code, and mend what ruff can mend by itself.
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 
-aws-test: $(VENV)/.test ## Run retrain jobs on a simulated AWS, and `quantahr jobs` as a process (ten minutes).
+aws-test: $(VENV)/.test ## Run retrain jobs on a simulated AWS, and `quantahr jobs` as a process (ten minutes to half an hour).
 	@$(BIN)/pytest -m aws tests -q --durations=0
 
 SECOND := tests/companies/kahawai_ferries

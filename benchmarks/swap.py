@@ -109,6 +109,7 @@ class Outcome:
             for asked in self.answers
             if asked.swapping
             and isinstance(asked.end, Final)
+            and asked.end.verdict == "answered"  # a quotation has the documents' words, whoever falls back to it
             and asked.begun == 1
             and asked.end.text not in own.get((asked.version or "", asked.text), {asked.end.text})
             and any(

@@ -11,6 +11,7 @@ import functools
 import importlib.util
 import logging
 import mmap
+import os
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantahr.errors import ModelError
+from quantahr.retrieval.embedder import give_back_memory
 from quantahr.retrieval.onnx_file import Array, Graph, read_arrays
 from quantahr.retrieval.sections import Evidence
 
@@ -92,6 +94,7 @@ class Reader:
         self._tokenizer.no_truncation()
         self._lock = threading.Lock()
         self._session = _session(None if layers else learned, layers, threads)
+        give_back_memory()
 
     def log_odds(self, question: str, passages: Sequence[str]) -> LogOdds:
         """For each passage, the log-odds that it answers the question: float32, [len(passages)].
@@ -134,7 +137,7 @@ def default_reader() -> Reader | None:
     if not _LEARNED.is_file():
         return None
     try:
-        return Reader()
+        return Reader(threads=min(4, os.cpu_count() or 1))
     except ModelError as error:
         log.warning("questions are not read together with the evidence, which makes abstaining less sure: %s", error)
         return None

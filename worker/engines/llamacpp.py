@@ -96,6 +96,8 @@ class LlamaCppEngine:
         params.verbosity = -1
         params.cache_ram_mib = 0
         params.cache_idle_slots = False
+        # The system prompt, which all share, is no reason to take the slot that holds somebody's evidence.
+        params.slot_prompt_similarity = 0.5
         params.api_keys = [self._key]
         params.ui = False
         params.endpoint_slots = False

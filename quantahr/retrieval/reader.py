@@ -11,7 +11,6 @@ import functools
 import importlib.util
 import logging
 import mmap
-import os
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -137,7 +136,7 @@ def default_reader() -> Reader | None:
     if not _LEARNED.is_file():
         return None
     try:
-        return Reader(threads=min(4, os.cpu_count() or 1))
+        return Reader()
     except ModelError as error:
         log.warning("questions are not read together with the evidence, which makes abstaining less sure: %s", error)
         return None

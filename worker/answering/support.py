@@ -16,10 +16,10 @@ FIRST_WORD: Final = NO_ANSWER.split()[0]
 WEIGHT: Final = 0.3
 """Of the model's doubt, in log-odds."""
 SHIFT: Final = -0.3
-"""Where the sum is cut, in log-odds: so that on companies that nothing was trained on at least three in four of the
-answerable questions are still answered rightly. A stricter cut declines everyday questions."""
+"""Where the sum is cut, in log-odds: between answering what is answerable and declining what is not, chosen on
+companies that were left out of training (benchmarks/RESULTS.md). A stricter cut declines everyday questions."""
 _FLOOR: Final = 1e-4
-_UTTER: Final = 0.99
+_UTTER_DOUBT: Final = 0.99
 """More doubt than this, and less than what it leaves, is rare."""
 
 
@@ -30,7 +30,7 @@ def doubt(engine: Engine, question: str, excerpts: list[Excerpt], earlier: tuple
 
 def open_question(answerable: float, cut: float) -> bool:
     """Whether any doubt of the model could move retrieval's opinion over the cut, so that it is worth asking."""
-    return together(answerable, 1 - _UTTER) >= cut > together(answerable, _UTTER)
+    return together(answerable, 1 - _UTTER_DOUBT) >= cut > together(answerable, _UTTER_DOUBT)
 
 
 def together(answerable: float, doubtful: float) -> float:

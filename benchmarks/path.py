@@ -161,15 +161,14 @@ Prompts = list[list[Message]]
 def _prompts(asked: list[str]) -> tuple[Prompts, Prompts]:
     """The prompts with evidence, as the worker makes them, and those with three whole excerpts."""
     from quantahr.retrieval import Index, load_embedder
-    from worker.answering.pipeline import QUOTED
-    from worker.answering.quotation import gather
+    from quantahr.retrieval.quotation import gather
 
     index = Index.build(load_folder(POLICIES).sections, load_embedder())
     lean: Prompts = []
     whole: Prompts = []
     for text in asked:
         found = index.search(text, audiences=["employee"])
-        evidence = [(piece.section.heading_path, piece.text) for piece in gather(found.evidence, text)[:QUOTED]]
+        evidence = [(piece.section.heading_path, piece.text) for piece in gather(found.evidence, text)]
         sections = [(hit.section.heading_path, hit.section.text) for hit in found.hits[:3]]
         for prompts, pieces in ((lean, evidence), (whole, sections)):
             excerpts = [Excerpt(n, " > ".join(path), piece) for n, (path, piece) in enumerate(pieces, 1)]

@@ -12,7 +12,7 @@ import json
 import re
 import typing
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -97,6 +97,17 @@ class AlpacaDataset(_Dataset):
     """False leaves the rows' `input` out of the prompt."""
 
 
+class HandbookDataset(_Dataset):
+    """Whole handbooks with questions about them, each in a folder of its own: questions.jsonl and the documents in
+    policies/. Both are named in `input_files`."""
+
+    type: Literal["handbook"]
+    weight: float = Field(default=1.0, gt=0)
+
+
+Dataset = DocxDataset | AlpacaDataset | HandbookDataset
+
+
 class Training(_Strict):
     per_device_train_batch_size: int = Field(default=4, ge=1)
     gradient_accumulation_steps: int = Field(default=4, ge=1)
@@ -140,7 +151,7 @@ class QloraConfig(_Strict):
     """The whole file."""
 
     model: Model
-    datasets: Annotated[list[Annotated[DocxDataset | AlpacaDataset, Field(discriminator="type")]], Field(min_length=1)]
+    datasets: Annotated[list[Annotated[Dataset, Field(discriminator="type")]], Field(min_length=1)]
     training: Training = Training()
     compute: Compute = Compute()
 
@@ -195,7 +206,7 @@ def parse_config(values: object, *, name: str = "the configuration", root: Path 
     return config
 
 
-def dataset_files(dataset: DocxDataset | AlpacaDataset, root: Path) -> list[Path]:
+def dataset_files(dataset: Dataset, root: Path) -> list[Path]:
     """The files a dataset names, each once, in order of their names. Word's lock files (~$…) are not documents."""
     found: set[Path] = set()
     for pattern in dataset.input_files:
@@ -245,6 +256,9 @@ def json_schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
+_DATASETS: Final = {"docx": DocxDataset, "alpaca": AlpacaDataset, "handbook": HandbookDataset}
+
+
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) < len(pairs):
@@ -259,7 +273,7 @@ def _message(name: str, problems: list[str]) -> str:
 
 
 def _explain(problem: Any) -> str:
-    loc = tuple(part for part in problem["loc"] if part not in ("docx", "alpaca"))
+    loc = tuple(part for part in problem["loc"] if part not in _DATASETS)
     path = _path(loc)
     kind, context = problem["type"], problem.get("ctx", {})
     if kind == "extra_forbidden":
@@ -270,7 +284,7 @@ def _explain(problem: Any) -> str:
     if kind == "missing":
         return f"{path}: this key is missing."
     if kind in ("union_tag_invalid", "union_tag_not_found"):
-        return f'{path}.type: must be "docx" or "alpaca".'
+        return f'{path}.type: must be "docx", "alpaca" or "handbook".'
     if kind == "literal_error":
         return f"{path}: must be {context['expected']}, not {json.dumps(problem['input'], default=str)}."
     reason = problem["msg"][0].lower() + problem["msg"][1:]
@@ -287,8 +301,8 @@ def _path(loc: tuple[int | str, ...]) -> str:
 def _known_keys(loc: tuple[int | str, ...]) -> list[str]:
     kind: Any = QloraConfig
     for part in loc:
-        if part in ("docx", "alpaca"):
-            kind = DocxDataset if part == "docx" else AlpacaDataset
+        if part in _DATASETS:
+            kind = _DATASETS[str(part)]
         elif isinstance(part, str) and hasattr(kind, "model_fields"):
             kind = kind.model_fields[part].annotation
             options = [option for option in typing.get_args(kind) if hasattr(option, "model_fields")]
@@ -316,7 +330,11 @@ def _impossible(config: QloraConfig) -> list[str]:
 
 def _missing_files(config: QloraConfig, root: Path) -> list[str]:
     found = []
-    suffixes = {"docx": (".docx",), "alpaca": (".json", ".jsonl")}
+    suffixes = {
+        "docx": (".docx",),
+        "alpaca": (".json", ".jsonl"),
+        "handbook": (".jsonl", ".md", ".docx"),
+    }
     for number, dataset in enumerate(config.datasets):
         for index, pattern in enumerate(dataset.input_files):
             where = f"datasets[{number}].input_files[{index}]"

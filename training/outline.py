@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Final
 
 from quantahr.prompt import plain_text
-from training.config import QloraConfig, warnings_for
+from training.config import Dataset, QloraConfig, warnings_for
 from training.dataset.alpaca import read_alpaca
 from training.dataset.example import Encoded, Example
+from training.dataset.handbooks import sketch_handbooks
 from training.dataset.material import Material
 from training.dataset.neighbours import beside
 from training.dataset.policies import read_policies
@@ -72,11 +73,14 @@ def outline(config: QloraConfig, *, root: Path = Path()) -> Outline:
 
 def lay_out(config: QloraConfig, root: Path = Path()) -> tuple[tuple[Material, ...], Schedule]:
     """The datasets and every step, with estimated tokens. Raises QuantaHRError for an unreadable file."""
-    materials: tuple[Material, ...] = tuple(
-        read_alpaca(dataset, root=root)
-        if dataset.type == "alpaca"
-        else read_policies(dataset, root=root, search=beside)
-        for dataset in config.datasets
-    )
+    materials = tuple(_sketch(dataset, root) for dataset in config.datasets)
     schedule = build_schedule(materials, config.training, RoughEncoder(), max_tokens=config.model.max_sequence_length)
     return materials, schedule
+
+
+def _sketch(dataset: Dataset, root: Path) -> Material:
+    if dataset.type == "alpaca":
+        return read_alpaca(dataset, root=root)
+    if dataset.type == "handbook":
+        return sketch_handbooks(dataset, root=root)
+    return read_policies(dataset, root=root, search=beside)

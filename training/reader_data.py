@@ -20,7 +20,8 @@ from quantahr.retrieval.evidence import passage, pick, worth
 from quantahr.retrieval.query import understand
 from quantahr.retrieval.scoring import default_scorer
 from quantahr.retrieval.sections import EVERYONE
-from training.retrieval_fit import READING, handbooks, matches_source, plain, used_for_embedding
+from training.dataset.handbooks import holds, matches_source, plain
+from training.retrieval_fit import READING, handbooks, used_for_embedding
 
 COMPANIES = Path("data/companies")
 CANDIDATES = 12
@@ -97,7 +98,7 @@ def read(
     right = {
         int(at)
         for at in np.flatnonzero(inside)
-        if _holds(plain(view.units[at].quoted), plain(view.units[at].text), evidence, expected)
+        if holds(plain(view.units[at].quoted), plain(view.units[at].text), evidence, expected)
     }
     scores = worth(view, ranking)
     if not answerable and own:
@@ -115,9 +116,3 @@ def read(
     if right and not found.keys() & right:
         pairs.append((passage(view, dict.fromkeys(right, 0.0)), True, "evidence"))
     return Read(query.text, question, answerable and bool(right), origin, pairs)
-
-
-def _holds(quoted: str, text: str, evidence: Sequence[str], expected: Sequence[str]) -> bool:
-    if any(text in held or held in quoted for held in evidence):
-        return True
-    return any(f" {word} " in f" {quoted} " for word in expected)

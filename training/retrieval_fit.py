@@ -11,7 +11,6 @@ documents have them.
 
 import argparse
 import json
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -26,6 +25,7 @@ from quantahr.retrieval import EmbeddingCache, Index, SectionLike, load_embedder
 from quantahr.retrieval.query import Query, understand
 from quantahr.retrieval.scoring import SECTION_FEATURES, UNIT_FEATURES, Scorer, View, default_scorer
 from quantahr.retrieval.sections import EVERYONE
+from training.dataset.handbooks import matches_source, plain
 
 READING = Path("data/general_knowledge")
 WEIGHTS = Path("quantahr/retrieval/weights.json")
@@ -71,11 +71,6 @@ def passage_of(row: dict[str, Any]) -> Passage:
     heading, _, text = row["input"].partition("\n")
     path = tuple(part.strip() for part in heading.split(">"))
     return Passage(row["passage_id"], path, text, sha256(row["input"].encode()).hexdigest())
-
-
-def plain(text: str) -> str:
-    """Words only, for comparing evidence with units."""
-    return re.sub(r"\W+", " ", text.lower()).strip()
 
 
 def handbooks(rows: Sequence[dict[str, Any]], vectors_of: Any) -> Iterator[tuple[list[Passage], list[dict[str, Any]]]]:
@@ -184,14 +179,6 @@ def recall(asked: Sequence[Asked], scorer: Scorer) -> str:
 
 def _within(text: str, evidence: Sequence[str]) -> bool:
     return any(text in held or held in text for held in evidence)
-
-
-def matches_source(section: SectionLike, source: str) -> bool:
-    """Whether a section is the one that a source names, with or without the document's title."""
-    path = " > ".join(plain(part) for part in section.heading_path)
-    wanted = " > ".join(plain(part) for part in source.split(">"))
-    titled = f"{plain(section.title)} > {path}"
-    return wanted in (path, titled) or titled.endswith(f" > {wanted}") or wanted.endswith(f" > {path}")
 
 
 def main() -> None:

@@ -83,6 +83,10 @@ def read_materials(config: QloraConfig, *, state_dir: Path, root: Path = Path())
     for dataset in config.datasets:
         if dataset.type == "alpaca":
             materials.append(read_alpaca(dataset, root=root))
+        elif dataset.type == "handbook":
+            from training.dataset.handbooks import read_handbooks
+
+            materials.append(read_handbooks(dataset, cache=state_dir / "embeddings.db", root=root))
         else:
             from training.dataset.neighbours import retrieved
             from training.dataset.policies import read_policies

@@ -57,7 +57,7 @@ def test_the_shipped_files_are_valid_as_they_stand() -> None:
         (
             lambda v: v["datasets"].append({"type": "csv", "input_files": ["a"]}),
             "datasets[2].type",
-            '"docx" or "alpaca"',
+            '"docx", "alpaca" or "handbook"',
         ),
         (lambda v: v["datasets"][0].update(input_files=["no/*.docx"]), "datasets[0].input_files[0]", "no file matches"),
         (lambda v: v["datasets"][0].update(input_files=["README.md", "pyproject.toml"]), "datasets[0]", ".docx"),

@@ -41,8 +41,13 @@ def arrange(material: Material, *, size: int, seed: int, epoch: int) -> list[Gro
     for ask in material.asks:
         asks.setdefault(ask.passage, []).append(ask)
     groups = [group for key in asks for group in _passage_groups(material, asks, key, size, rng)]
-    ready = list(material.ready)
-    rng.shuffle(ready)
+    # Ready examples of one source share their evidence, and stay together.
+    sources: dict[str, list[Example]] = {}
+    for example in material.ready:
+        sources.setdefault(example.source, []).append(example)
+    mixed = list(sources.values())
+    rng.shuffle(mixed)
+    ready = [example for source in mixed for example in source]
     groups += [tuple(ready[at : at + size]) for at in range(0, len(ready), size)]
     rng.shuffle(groups)
     return groups

@@ -15,9 +15,9 @@ from quantahr.messages import Delta, Event, Provenance, Question, Role, Source, 
 from quantahr.messages import Final as FinalEvent
 from quantahr.policies import Section
 from quantahr.prompt import NO_ANSWER, Excerpt, build_messages
-from quantahr.retrieval import Index, SectionLike
+from quantahr.retrieval import Index, SectionLike, quotation
 from quantahr.settings import Settings
-from worker.answering import guard, quotation, support, verify
+from worker.answering import guard, support, verify
 from worker.answering.disclosure import Disclosure
 from worker.answering.release import Release
 from worker.engines.base import ContextLimitError, Engine, EngineError
@@ -25,7 +25,6 @@ from worker.serving import Serving
 
 log = logging.getLogger(__name__)
 
-QUOTED: Final = 3
 CLOSEST: Final = 3
 _ABSTAINS: Final = "abstains"
 
@@ -88,7 +87,7 @@ class Answerer:
         index = self._index()
         found = index.search(request.text, audiences=request.roles, earlier=request.earlier)
         closest = tuple(_shown(n, hit.section, hit.section.text) for n, hit in enumerate(found.hits[:CLOSEST], 1))
-        quoted = quotation.gather(found.evidence, request.text)[:QUOTED]
+        quoted = quotation.gather(found.evidence, request.text)
         sources = tuple(_shown(n, piece.section, piece.text) for n, piece in enumerate(quoted, 1))
         with self._serving.lease() as engine:
             version = engine.version

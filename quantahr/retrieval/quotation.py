@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from quantahr.retrieval import SectionLike
-from quantahr.retrieval.sections import Evidence
+from quantahr.retrieval.sections import Evidence, SectionLike
 from quantahr.retrieval.units import Unit, split_units
 
+MOST: Final = 3
+"""Sections that are quoted."""
 GAP_WORDS: Final = 45
 """How much between two quoted sentences of a paragraph is quoted along with them."""
 TABLE_ROWS: Final = 8
@@ -33,11 +34,11 @@ class Quotation:
 
 
 def gather(evidence: Sequence[Evidence], question: str) -> tuple[Quotation, ...]:
-    """The evidence as quotations, the best first, each section once."""
+    """The evidence as at most MOST quotations, the best first, each section once."""
     sections: dict[str, list[Evidence]] = {}
     for piece in evidence:
         sections.setdefault(piece.section.id, []).append(piece)
-    return tuple(_quotation(pieces, question) for pieces in sections.values())
+    return tuple(_quotation(pieces, question) for pieces in list(sections.values())[:MOST])
 
 
 def _quotation(pieces: Sequence[Evidence], question: str) -> Quotation:

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import pytest
 
+from quantahr.retrieval.quotation import gather
 from quantahr.retrieval.sections import Evidence
 from quantahr.retrieval.units import split_units
-from worker.answering.quotation import gather
 
 DAYS = (
     "You have ten days for a partner. You have five days for a brother, sister or grandparent. "

@@ -27,6 +27,8 @@ HELD_OUT = (ROOT / "tests/worker/guard_heldout.yaml", ROOT / "tests/worker/guard
 JUDGED_ON = (ROOT / "data/golden/golden.jsonl", ROOT / "tests/companies/kahawai_ferries/questions_dev.jsonl")
 COMPANIES = tuple(sorted((ROOT / "data/companies").glob("*/questions.jsonl")))
 _DECAY = 4e-5
+_WEIGHTS = {"self_harm": 1.5}
+"""Of a topic's messages, where it is not 1: to miss one of these is the worst that the guard can do."""
 _COMMON = 0.4
 """Weight of an everyday question: there are many of them and the near misses must count."""
 
@@ -35,7 +37,7 @@ def examples() -> tuple[list[str], list[str], list[float]]:
     """Texts, their topics, their weights."""
     texts: list[tuple[str, str, float]] = []
     disclosures: dict[str, str] = yaml.safe_load((ROOT / "benchmarks/sensitive/disclosures.yaml").read_text("utf-8"))
-    texts += [(text, topic, 1.0) for topic, block in disclosures.items() for text in block.splitlines()]
+    texts += [(text, topic, _WEIGHTS.get(topic, 1.0)) for topic, block in disclosures.items() for text in block.splitlines()]
     ordinary: dict[str, str] = yaml.safe_load((ROOT / "benchmarks/sensitive/ordinary.yaml").read_text("utf-8"))
     texts += [(text, ORDINARY, 1.0) for block in ordinary.values() for text in block.splitlines()]
     phrasings = yaml.safe_load((ROOT / "tests/worker/guard_phrasings.yaml").read_text("utf-8"))

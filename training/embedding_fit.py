@@ -27,7 +27,8 @@ from quantahr.retrieval.index import heading_of
 from quantahr.retrieval.query import lexicon, understand
 from quantahr.retrieval.spelling import Speller
 from quantahr.retrieval.units import split_units
-from training.retrieval_fit import READING, passage_of, plain, used_for_embedding
+from training.dataset.handbooks import plain
+from training.retrieval_fit import READING, passage_of, used_for_embedding
 
 BATCH = 24
 MAX_TOKENS = 44

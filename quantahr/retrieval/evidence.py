@@ -45,9 +45,9 @@ def choose(
     if reader is None or not evidence:
         return evidence, None
     nearest = np.argsort(-scores, kind="stable")[:READ_UNITS]
-    units = reader.log_odds(question, [passage(view, {int(at): 0.0}) for at in nearest])
-    whole = reader.log_odds(question, [passage(view, chosen)])
-    return evidence, Reading(float(whole[0]), tuple(float(value) for value in units))
+    passages = [passage(view, chosen), *(passage(view, {int(at): 0.0}) for at in nearest)]
+    whole, *units = (float(value) for value in reader.log_odds(question, passages))
+    return evidence, Reading(whole, tuple(units))
 
 
 def passage(view: "View", units: Mapping[int, float]) -> str:

@@ -10,7 +10,7 @@ import pytest
 
 from quantahr.errors import ModelError
 from quantahr.retrieval import EmbeddingCache, Index, load_embedder
-from quantahr.retrieval.embedder import OnnxEmbedder, Vectors
+from quantahr.retrieval.embedder import Embedder, Vectors
 from quantahr.retrieval.query import is_follow_up, lexicon, understand
 from quantahr.retrieval.spelling import Speller, distance
 from quantahr.retrieval.units import split_units
@@ -67,17 +67,17 @@ HANDBOOK = [
 
 
 @pytest.fixture(scope="module")
-def embedder() -> OnnxEmbedder:
+def embedder() -> Embedder:
     return load_embedder(threads=1)
 
 
 @pytest.fixture(scope="module")
-def index(embedder: OnnxEmbedder) -> Index:
+def index(embedder: Embedder) -> Index:
     return Index.build(HANDBOOK, embedder)
 
 
 @pytest.fixture(scope="module")
-def speller(embedder: OnnxEmbedder) -> Speller:
+def speller(embedder: Embedder) -> Speller:
     return Speller({"certificate": 3, "maternity": 2, "holiday": 4, "expenses": 3}, lexicon().words, embedder.words)
 
 
@@ -139,12 +139,12 @@ def test_an_answered_question_is_more_answerable_than_one_about_something_else(i
     assert 0 <= nowhere < 0.4 < answered <= 1
 
 
-def test_an_empty_index_finds_nothing(embedder: OnnxEmbedder) -> None:
+def test_an_empty_index_finds_nothing(embedder: Embedder) -> None:
     found = Index.build([], embedder).search("holidays?", audiences=["employee"])
     assert (found.hits, found.evidence, found.answerable) == ((), (), 0.0)
 
 
-def test_a_section_without_text_does_no_harm(embedder: OnnxEmbedder) -> None:
+def test_a_section_without_text_does_no_harm(embedder: Embedder) -> None:
     index = Index.build([Passage(("Empty",), ""), HANDBOOK[0]], embedder)
     assert index.search("annual leave", audiences=["employee"]).hits[0].section is HANDBOOK[0]
 
@@ -152,7 +152,7 @@ def test_a_section_without_text_does_no_harm(embedder: OnnxEmbedder) -> None:
 class Counting:
     """An embedder that counts the texts it is given."""
 
-    def __init__(self, inner: OnnxEmbedder) -> None:
+    def __init__(self, inner: Embedder) -> None:
         self.inner, self.name, self.words, self.texts = inner, inner.name, inner.words, 0
 
     def embed(self, texts: Sequence[str]) -> Vectors:
@@ -160,7 +160,7 @@ class Counting:
         return self.inner.embed(texts)
 
 
-def test_an_update_embeds_only_what_changed_and_the_old_index_stays_as_it_was(embedder: OnnxEmbedder) -> None:
+def test_an_update_embeds_only_what_changed_and_the_old_index_stays_as_it_was(embedder: Embedder) -> None:
     counting = Counting(embedder)
     old = Index.build(HANDBOOK[:3], counting)
     before, version = counting.texts, old.version
@@ -171,11 +171,11 @@ def test_an_update_embeds_only_what_changed_and_the_old_index_stays_as_it_was(em
     assert new.search("parking", audiences=[]).hits[0].section.heading_path == ("Parking",)
 
 
-def test_the_version_depends_on_the_content_and_not_on_the_order(embedder: OnnxEmbedder) -> None:
+def test_the_version_depends_on_the_content_and_not_on_the_order(embedder: Embedder) -> None:
     assert Index.build(HANDBOOK, embedder).version == Index.build(HANDBOOK[::-1], embedder).version
 
 
-def test_a_restart_embeds_nothing_twice_and_keeps_no_words(tmp_path: Path, embedder: OnnxEmbedder) -> None:
+def test_a_restart_embeds_nothing_twice_and_keeps_no_words(tmp_path: Path, embedder: Embedder) -> None:
     file = tmp_path / "state" / "embeddings.db"
     cache = EmbeddingCache(file)
     first = cache.embed(embedder, ["Salaries are paid monthly.", "Call your supervisor."])
@@ -187,13 +187,13 @@ def test_a_restart_embeds_nothing_twice_and_keeps_no_words(tmp_path: Path, embed
     assert b"supervisor" not in file.read_bytes()
 
 
-def test_a_damaged_cache_is_only_slower(tmp_path: Path, embedder: OnnxEmbedder) -> None:
+def test_a_damaged_cache_is_only_slower(tmp_path: Path, embedder: Embedder) -> None:
     file = tmp_path / "embeddings.db"
     file.write_bytes(b"not a database at all" * 100)
     assert EmbeddingCache(file).embed(embedder, ["Hello."]).shape == (1, 384)
 
 
-def test_a_text_has_the_same_vector_in_any_company(embedder: OnnxEmbedder) -> None:
+def test_a_text_has_the_same_vector_in_any_company(embedder: Embedder) -> None:
     alone = embedder.embed(["Salaries are paid monthly."])[0]
     among = embedder.embed(
         ["Short.", "Salaries are paid monthly.", "A much longer sentence about something else altogether."]

@@ -3,6 +3,7 @@
 import json
 import re
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -63,7 +64,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def write_questions(folder: Path, rows: list[dict[str, object]]) -> None:
+def write_questions(folder: Path, rows: Sequence[Mapping[str, object]]) -> None:
     file = folder / "companies" / "acme" / "questions.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
 

@@ -8,7 +8,8 @@ import torch
 
 from quantahr.grading import Golden
 from quantahr.retrieval import Index, load_embedder
-from quantahr.retrieval.reader import Reader, packaged_base
+from quantahr.retrieval.minilm import packaged_base
+from quantahr.retrieval.reader import Reader
 from training.answer_fit import Judged, area, crossed, curve, judged, logistic, together
 from training.reader_data import Read, read
 from training.reader_fit import FIRST, Network, judge, mean_of, prepared, scores_of, some_of, train

@@ -37,7 +37,8 @@ def examples() -> tuple[list[str], list[str], list[float]]:
     """Texts, their topics, their weights."""
     texts: list[tuple[str, str, float]] = []
     disclosures: dict[str, str] = yaml.safe_load((ROOT / "benchmarks/sensitive/disclosures.yaml").read_text("utf-8"))
-    texts += [(text, topic, _WEIGHTS.get(topic, 1.0)) for topic, block in disclosures.items() for text in block.splitlines()]
+    for topic, block in disclosures.items():
+        texts += [(text, topic, _WEIGHTS.get(topic, 1.0)) for text in block.splitlines()]
     ordinary: dict[str, str] = yaml.safe_load((ROOT / "benchmarks/sensitive/ordinary.yaml").read_text("utf-8"))
     texts += [(text, ORDINARY, 1.0) for block in ordinary.values() for text in block.splitlines()]
     phrasings = yaml.safe_load((ROOT / "tests/worker/guard_phrasings.yaml").read_text("utf-8"))

@@ -31,13 +31,15 @@ class GoldenError(QuantaHRError):
 
 @dataclass(frozen=True, slots=True)
 class Golden:
-    """One golden question. `expect`: each group needs one of its alternatives; `sources`: headings, any is right."""
+    """One golden question. `expect`: each group needs one of its alternatives; `sources`: headings, any is right;
+    `evidence`: where it is known, the sentences that answer, word for word."""
 
     id: str
     question: str
     kind: Kind
     expect: tuple[tuple[str, ...], ...] = ()
     sources: tuple[str, ...] = ()
+    evidence: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,8 @@ def _golden(row: Mapping[str, Any]) -> Golden:
     if row["kind"] == "answerable" and (not expect or not all(expect)):
         raise ValueError("nothing is expected")
     kind = cast("Kind", row["kind"])
-    return Golden(str(row["id"]), str(row["question"]), kind, expect, tuple(map(str, row.get("sources", ()))))
+    sources, evidence = (tuple(map(str, row.get(name, ()))) for name in ("sources", "evidence"))
+    return Golden(str(row["id"]), str(row["question"]), kind, expect, sources, evidence)
 
 
 def plain(text: str) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from quantahr.grading import read_golden
 from quantahr.policies import load_folder
 from quantahr.retrieval import Index
 from quantahr.retrieval.evidence import passage, pick, worth
@@ -70,17 +71,14 @@ def of_company(policies: Path, questions: Path, index_of: Any) -> Iterator[Read]
     """Questions about a whole handbook. Rows without evidence (the sample company's) take the expected words."""
     sections = [section for section in load_folder(policies).sections if EVERYONE in section.audience]
     index = index_of(sections)
-    for line in questions.read_text("utf-8").splitlines():
-        row = json.loads(line) if line.strip() else {"kind": ""}
-        if row["kind"] not in ("answerable", "unanswerable"):
-            continue
-        right = {section.id for section in sections for source in row["sources"] if matches_source(section, source)}
-        evidence = [plain(text) for text in row.get("evidence", ())]
-        expected = [] if evidence else [plain(text) for group in row["expect"] for text in group]
-        if row["kind"] == "unanswerable":
-            yield read(index, row["question"], set(), [], policies.parent.name)
-        elif right:
-            yield read(index, row["question"], right, evidence, policies.parent.name, expected)
+    for row in read_golden(questions):
+        right = {section.id for section in sections for source in row.sources if matches_source(section, source)}
+        evidence = [plain(text) for text in row.evidence]
+        expected = [] if evidence else [plain(text) for group in row.expect for text in group]
+        if row.kind == "unanswerable":
+            yield read(index, row.question, set(), [], policies.parent.name)
+        elif row.kind == "answerable" and right:
+            yield read(index, row.question, right, evidence, policies.parent.name, expected)
 
 
 def read(

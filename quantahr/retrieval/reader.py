@@ -2,7 +2,7 @@
 
 An embedding hears that question and sentence are about the same thing; only reading them side by side tells that one
 speaks of part-timers and the other of apprentices. What was learned (training/reader_fit.py) is a difference of low
-rank to the packaged model's matrices, a few megabytes in `reader.npz`; it is laid over them when the reader is loaded.
+rank to the packaged model's matrices, a megabyte in `reader.npz`; it is laid over them when the reader is loaded.
 """
 
 import functools

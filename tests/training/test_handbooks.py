@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from quantahr.grading import GoldenError
 from quantahr.prompt import NO_ANSWER, build_messages
 from quantahr.retrieval import Index, load_embedder
 from quantahr.retrieval.quotation import gather
@@ -41,6 +42,7 @@ QUESTIONS = [
         "question": "how many days of leave do i get",
         "kind": "answerable",
         "sources": ["Leave > Annual leave"],
+        "expect": [["25 days"]],
         "evidence": ["You get 25 days of leave a year."],
     },
     {
@@ -48,6 +50,7 @@ QUESTIONS = [
         "question": "when do i need a doctors note",
         "kind": "answerable",
         "sources": ["Sickness"],
+        "expect": [["seven days"]],
         "evidence": ["A doctor's note is needed after seven days."],
     },
     {"id": "q3", "question": "is parking free on sundays", "kind": "unanswerable", "sources": [], "evidence": []},
@@ -138,7 +141,7 @@ def test_questions_without_documents_or_in_another_form_are_named(folder: Path) 
     with pytest.raises(DatasetError, match=r"no document for it. Add .*policies/\*"):
         read_handbooks(alone, cache=folder / "embeddings.db", root=folder)
     write_questions(folder, [{"id": "q1", "text": "secret wording"}])
-    with pytest.raises(DatasetError, match=r"line 1: not a question") as problem:
+    with pytest.raises(GoldenError, match=r"line 1: expected .*question") as problem:
         read(folder)
     assert "secret" not in str(problem.value)
 

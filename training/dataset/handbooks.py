@@ -5,7 +5,6 @@ question whose evidence is taken away is a near miss that nobody had to write. A
 one that other sentences of the same section answer, or that the handbook does not answer though it comes close.
 """
 
-import json
 import random
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
 
+from quantahr.grading import Golden, read_golden
 from quantahr.policies import Section, load_document
 from quantahr.prompt import NO_ANSWER, Excerpt, build_messages
 from quantahr.retrieval import EmbeddingCache, Index, SectionLike, load_embedder
@@ -31,29 +30,18 @@ from training.dataset.material import Material
 from training.dataset.phrasing import typed
 
 POLICIES = "policies"
+"""The folder with a company's documents, beside its questions."""
 _ANSWER_UNITS = 3
+"""Sentences in an answer, at most."""
 _TYPED = 0.2
-
-
-class Question(BaseModel):
-    """A line of questions.jsonl. `evidence` are the sentences that answer it, word for word; where a row has none,
-    `expect` are groups of words, one of each of which an answer holds. `sources` are heading paths."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-    id: str
-    question: str
-    kind: str
-    sources: tuple[str, ...] = ()
-    evidence: tuple[str, ...] = ()
-    expect: tuple[tuple[str, ...], ...] = ()
+"""The share of questions that are written as on a phone."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Listed:
     """Some evidence: `excerpts` as the model reads them, the `units` they are made of, and who asked for it."""
 
-    asked: Question
+    asked: Golden
     excerpts: tuple[Excerpt, ...]
     units: frozenset[int]
 
@@ -64,7 +52,7 @@ class _Company:
 
     name: str
     view: View
-    questions: tuple[Question, ...]
+    questions: tuple[Golden, ...]
     right: Mapping[str, frozenset[int]]
     listed: tuple[_Listed, ...]
 
@@ -72,7 +60,8 @@ class _Company:
 def read_handbooks(dataset: HandbookDataset, *, cache: Path, root: Path = Path()) -> Material:
     """Every handbook of the dataset with its questions. `cache` is the file that keeps embeddings.
 
-    Raises DatasetError for questions that cannot be read, PolicyError for an unreadable document.
+    Raises GoldenError for questions that cannot be read, DatasetError for a company without documents, PolicyError for
+    an unreadable one.
     """
     material = Material("handbook", dataset.weight)
     kept = EmbeddingCache(cache)
@@ -101,7 +90,7 @@ def sketch_handbooks(dataset: HandbookDataset, *, root: Path = Path()) -> Materi
     return material
 
 
-def companies(dataset: HandbookDataset, root: Path) -> Iterator[tuple[str, list[Section], list[Question]]]:
+def companies(dataset: HandbookDataset, root: Path) -> Iterator[tuple[str, list[Section], list[Golden]]]:
     """(name, sections that everyone may read, questions) of each; a company is the folder of its questions."""
     files = dataset_files(dataset, root)
     for file in files:
@@ -113,24 +102,14 @@ def companies(dataset: HandbookDataset, root: Path) -> Iterator[tuple[str, list[
         sections = [section for section in sections if EVERYONE in section.audience]
         if not sections:
             raise DatasetError(f"{file}: no document for it. Add {folder}/* to the dataset's input_files.")
-        yield file.parent.name, sections, _questions(file)
-
-
-def _questions(file: Path) -> list[Question]:
-    found = []
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
-        try:
-            if line.strip():
-                found.append(Question.model_validate(json.loads(line)))
-        except (ValueError, ValidationError):
-            raise DatasetError(f"{file}, line {number}: not a question with id, question and kind.") from None
-    return [question for question in found if question.kind in ("answerable", "unanswerable")]
+        questions = [row for row in read_golden(file) if row.kind in ("answerable", "unanswerable")]
+        yield file.parent.name, sections, questions
 
 
 def _searched(
     name: str,
     sections: Sequence[Section],
-    questions: Sequence[Question],
+    questions: Sequence[Golden],
     embedder: Embedder,
     cache: EmbeddingCache,
     material: Material,
@@ -160,7 +139,7 @@ def _searched(
     return _Company(name, view, known, right, tuple(listed))
 
 
-def _listed(view: View, question: Question, chosen: Mapping[int, float]) -> _Listed:
+def _listed(view: View, question: Golden, chosen: Mapping[int, float]) -> _Listed:
     quoted = gather(joined(view, chosen), question.question)
     excerpts = tuple(
         Excerpt(number, " > ".join(piece.section.heading_path), piece.text) for number, piece in enumerate(quoted, 1)
@@ -191,7 +170,7 @@ def _examples(company: _Company) -> Iterator[Example]:
             yield _example(company, source, listed, question, rng)
 
 
-def _example(company: _Company, source: str, listed: _Listed, question: Question, rng: random.Random) -> Example:
+def _example(company: _Company, source: str, listed: _Listed, question: Golden, rng: random.Random) -> Example:
     right = company.right[question.id] & listed.units
     asked = typed(question.question, rng) if rng.random() < _TYPED else question.question
     messages = tuple(build_messages(asked, listed.excerpts))
@@ -205,7 +184,7 @@ def _example(company: _Company, source: str, listed: _Listed, question: Question
     return Example(source, "answer", messages, f"{' '.join(unit.quoted for unit in units)} {marks}".strip())
 
 
-def right_units(view: View, question: Question) -> set[int]:
+def right_units(view: View, question: Golden) -> set[int]:
     """The units of a handbook that answer a question, all of them in the sections that it names."""
     evidence = [plain(text) for text in question.evidence]
     expected = [] if evidence else [plain(text) for group in question.expect for text in group]

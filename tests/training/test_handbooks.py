@@ -36,7 +36,7 @@ Call your manager before ten. A doctor's note is needed after seven days.
 
 Parking costs 3 pounds a day. The gate closes at nine in the evening.
 """
-QUESTIONS = [
+QUESTIONS: list[dict[str, object]] = [
     {
         "id": "q1",
         "question": "how many days of leave do i get",

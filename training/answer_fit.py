@@ -140,7 +140,7 @@ def main() -> None:
     parser.add_argument("--learned-from", nargs="*", default=[], help="companies that the reader was trained on")
     parser.add_argument("--write", action="store_true", help=f"write {WEIGHTS}")
     chosen = parser.parse_args()
-    embedder, cache = load_embedder(threads=1), EmbeddingCache(CACHE)
+    embedder, cache = load_embedder(), EmbeddingCache(CACHE)
     *fitted, checked = companies()
     reader = Reader(chosen.reader) if chosen.reader else Reader()
     alone: list[Judged] = []

@@ -195,8 +195,7 @@ def some_of(row: Prepared, chance: np.random.Generator) -> Prepared:
 def _below(question: str, pairs: Sequence[Pair], lower: Reader) -> list[torch.Tensor]:
     found = []
     for pair in pairs:
-        states, mask = lower.states([(question, pair[0])])
-        found.append(torch.tensor(states[0, : int(mask[0].sum())]).to(torch.bfloat16))
+        found.append(torch.tensor(lower.states((question, pair[0]))).to(torch.bfloat16))
     return found
 
 
@@ -290,7 +289,7 @@ def mean_of(files: Sequence[Path]) -> dict[str, Any]:
 
 def gathered(folder: Path, left_out: Sequence[str] = ()) -> tuple[list[Read], dict[str, list[Read]]]:
     """What is learned from, and by name what is only judged. `folder` keeps them between runs."""
-    embedder, cache = load_embedder(threads=1), EmbeddingCache(CACHE)
+    embedder, cache = load_embedder(), EmbeddingCache(CACHE)
 
     def index_of(sections: Sequence[SectionLike]) -> Index:
         return Index.build(sections, embedder, cache)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from quantahr.retrieval.cues import asked
 from quantahr.retrieval.evidence import Reading
 from quantahr.retrieval.lexical import stems
+from quantahr.retrieval.order import best_first
 from quantahr.retrieval.query import Query
 from quantahr.retrieval.sections import Evidence
 
@@ -34,9 +35,9 @@ def answer_features(
     view: "View", query: Query, ranking: "Ranking", evidence: tuple[Evidence, ...], reading: Reading | None
 ) -> NDArray[np.float32]:
     """What `FEATURES` names, for one search, and what `READ_FEATURES` names if the evidence was read."""
-    order = np.argsort(-ranking.units, kind="stable")[: _TOP + 1]
+    order = best_first(ranking.units, _TOP + 1)
     top = ranking.unit_features[order[0]]
-    sections = np.sort(ranking.sections)[::-1]
+    sections = ranking.sections[best_first(ranking.sections, 2)]
     text = " ".join(f"{' '.join(piece.section.heading_path)} {piece.text}" for piece in evidence[:_TOP])
     held = set(stems(text))
     rarity = {term: view.section_words.idf(term) for term in query.own}

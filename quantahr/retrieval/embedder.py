@@ -12,7 +12,6 @@ import json
 import os
 import sqlite3
 import threading
-from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -26,7 +25,9 @@ from quantahr.retrieval.minilm import (
     MAX_TOKENS,
     SEP,
     Session,
+    Text,
     Tokens,
+    batches,
     encoder,
     give_back_memory,
     known_words,
@@ -34,6 +35,7 @@ from quantahr.retrieval.minilm import (
     packaged_base,
     packaged_file,
     packaged_words,
+    padded,
     plain_of,
     session_options,
 )
@@ -42,8 +44,6 @@ from quantahr.retrieval.onnx_file import Graph
 Vectors = NDArray[np.float32]
 
 _TUNED = Path(__file__).with_name("minilm_hr.npz")
-_BATCH_TOKENS = 512
-"""As fast as larger batches, and onnxruntime never gives back what the largest one took (200 MB with 2,048)."""
 _FOLDER_FILES = ("model.onnx", "onnx/model.onnx", "model_quantized.onnx", "onnx/model_quantized.onnx")
 
 
@@ -65,68 +65,37 @@ class Embedder(Protocol):
         ...
 
 
-class _Batched(ABC):
-    """Embeds in batches of like length, so that little is spent on padding."""
-
-    def embed(self, texts: Sequence[str]) -> Vectors:
-        """See `Embedder.embed`. Texts longer than MAX_TOKENS tokens are cut."""
-        tokens = self._tokens([text or " " for text in texts])
-        order = sorted(range(len(texts)), key=lambda number: len(tokens[number]))
-        rows: list[Vectors] = [np.empty(0, np.float32)] * len(texts)
-        while order:
-            batch = [order.pop()]
-            longest = len(tokens[batch[0]])
-            while order and (len(batch) + 1) * longest <= _BATCH_TOKENS:
-                batch.append(order.pop())
-            ids, mask = (np.zeros((len(batch), longest), np.int64) for _ in range(2))
-            for at, number in enumerate(batch):
-                ids[at, : len(tokens[number])] = tokens[number]
-                mask[at, : len(tokens[number])] = 1
-            pooled = self._pooled(ids, mask)
-            length = np.maximum(np.linalg.norm(pooled, axis=1, keepdims=True), 1e-9)
-            for number, row in zip(batch, (pooled / length).astype(np.float32), strict=True):
-                rows[number] = row
-        return np.stack(rows) if rows else np.empty((0, 0), np.float32)
-
-    @abstractmethod
-    def _tokens(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of texts, at most MAX_TOKENS each, with those that begin and end one."""
-
-    @abstractmethod
-    def _pooled(self, ids: Tokens, mask: Tokens) -> Vectors:
-        """One vector for each text, of any length: [texts, dimension]."""
-
-
-class PackagedEmbedder(_Batched):
+class PackagedEmbedder:
     """The packaged MiniLM with what training/embedding_fit.py changed. Safe to call from several threads."""
 
-    def __init__(self, *, threads: int | None = None, tuned: Path = _TUNED) -> None:
+    def __init__(self, tuned: Path = _TUNED) -> None:
         """Raises ModelError when the packaged model is not installed."""
         base = packaged_base()
         with np.load(tuned) as arrays:
             changed = plain_of(arrays, base.layers)
         graph = Graph()
         pooled = mean(graph, encoder(graph, base, changed))
-        self._session = Session(graph, {pooled: 2}, threads or _cores())
-        self._lock = threading.Lock()
+        self._session = Session(graph, {pooled: 2})
         self._words = packaged_words()
         digest = hashlib.sha256(packaged_file().read_bytes() + tuned.read_bytes()).hexdigest()[:12]
         self.name = f"{digest}-mean-{MAX_TOKENS}-int8"
         self.words = self._words.known()
 
-    def _tokens(self, texts: Sequence[str]) -> list[list[int]]:
-        return [[CLS, *ids[: MAX_TOKENS - 2], SEP] for ids in self._words.ids(texts)]
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        """See `Embedder.embed`. Texts longer than MAX_TOKENS tokens are cut."""
+        tokens: list[Text] = [([CLS, *ids[: MAX_TOKENS - 2], SEP], []) for ids in self._words.ids(texts)]
+        found: Vectors | None = None
+        for places, pooled in self._session.run(tokens):
+            if found is None:
+                found = np.empty((len(texts), pooled.shape[1]), np.float32)
+            found[places] = _normed(pooled)
+        return np.empty((0, 0), np.float32) if found is None else found
 
-    def _pooled(self, ids: Tokens, mask: Tokens) -> Vectors:
-        # One batch at a time: what it needs in memory is kept, and would be kept twice.
-        with self._lock:
-            return self._session.run(ids, np.zeros_like(ids), mask)
 
-
-class OnnxEmbedder(_Batched):
+class OnnxEmbedder:
     """A sentence-transformers model exported to ONNX. Safe to call from several threads."""
 
-    def __init__(self, model: Path, tokenizer: Path, *, threads: int | None = None, pooling: str = "mean") -> None:
+    def __init__(self, model: Path, tokenizer: Path, *, pooling: str = "mean") -> None:
         """Raises ModelError when a file is missing or is not what its name says."""
         import onnxruntime
         from tokenizers import Tokenizer
@@ -137,7 +106,7 @@ class OnnxEmbedder(_Batched):
         try:
             self._tokenizer = Tokenizer.from_file(str(tokenizer))
             self._session = onnxruntime.InferenceSession(
-                str(model), session_options(threads or _cores()), providers=["CPUExecutionProvider"]
+                str(model), session_options(min(4, os.cpu_count() or 1)), providers=["CPUExecutionProvider"]
             )
             give_back_memory()
         except Exception as error:
@@ -153,8 +122,17 @@ class OnnxEmbedder(_Batched):
         self.name = f"{digest}-{pooling}-{MAX_TOKENS}"
         self.words = known_words(self._tokenizer)
 
-    def _tokens(self, texts: Sequence[str]) -> list[list[int]]:
-        return [entry.ids for entry in self._tokenizer.encode_batch(texts)]
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        """See `Embedder.embed`. Texts longer than MAX_TOKENS tokens are cut."""
+        tokens: list[Text] = [
+            (entry.ids, []) for entry in self._tokenizer.encode_batch([text or " " for text in texts])
+        ]
+        rows: list[Vectors] = [np.empty(0, np.float32)] * len(texts)
+        for places in batches([len(ids) for ids, _ in tokens]):
+            ids, _, mask = padded([tokens[at] for at in places])
+            for at, row in zip(places, _normed(self._pooled(ids, mask)), strict=True):
+                rows[at] = row
+        return np.stack(rows) if rows else np.empty((0, 0), np.float32)
 
     def _pooled(self, ids: Tokens, mask: Tokens) -> Vectors:
         feed = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
@@ -169,22 +147,23 @@ class OnnxEmbedder(_Batched):
         return averaged
 
 
-def _cores() -> int:
-    return min(4, os.cpu_count() or 1)
+def _normed(pooled: Vectors) -> Vectors:
+    normed: Vectors = (pooled / np.maximum(np.linalg.norm(pooled, axis=1, keepdims=True), 1e-9)).astype(np.float32)
+    return normed
 
 
-def load_embedder(setting: str | None = None, *, threads: int | None = None) -> Embedder:
+def load_embedder(setting: str | None = None) -> Embedder:
     """The embedder that `model.embedding` names: None is the packaged one, else a folder or a Hugging Face name.
 
     Raises ModelError that says which file or package is missing.
     """
     if not setting:
-        return PackagedEmbedder(threads=threads)
+        return PackagedEmbedder()
     folder = Path(setting).expanduser()
     if not folder.is_dir():
         folder = _download(setting)
     model = next((folder / name for name in _FOLDER_FILES if (folder / name).is_file()), folder / "model.onnx")
-    return OnnxEmbedder(model, folder / "tokenizer.json", threads=threads, pooling=_pooling(folder))
+    return OnnxEmbedder(model, folder / "tokenizer.json", pooling=_pooling(folder))
 
 
 def _download(name: str) -> Path:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from quantahr.retrieval.order import best_first
 from quantahr.retrieval.reader import Reads, as_read
 from quantahr.retrieval.sections import Evidence
 
@@ -23,8 +24,8 @@ MAX_UNITS = 5
 _SECTION_SHARE = 1.2
 _NEIGHBOUR_SHARE = 0.4
 _NEAR = 0.6
-READ_UNITS = 6
-"""Units that are read one by one; reading is what a search costs most."""
+READ_UNITS = 2
+"""Units that are read one by one. Reading is what a search costs most, and more of them told no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ def choose(
     evidence = joined(view, chosen)
     if reader is None or not evidence:
         return evidence, None
-    nearest = np.argsort(-scores, kind="stable")[:READ_UNITS]
+    nearest = best_first(scores, READ_UNITS)
     passages = [passage(view, chosen), *(passage(view, {int(at): 0.0}) for at in nearest)]
     whole, *units = (float(value) for value in reader.log_odds(question, passages))
     return evidence, Reading(whole, tuple(units))
@@ -63,7 +64,7 @@ def worth(view: "View", ranking: "Ranking") -> NDArray[np.float32]:
 
 def pick(view: "View", scores: NDArray[np.float32]) -> dict[int, float]:
     """The units to show, with their scores. Minus infinity says that a unit is not to be shown."""
-    order = np.argsort(-scores, kind="stable")[: MAX_UNITS * 4]
+    order = best_first(scores, MAX_UNITS * 4)
     chosen: dict[int, float] = {}
     seen: set[str] = set()
     spent = 0

@@ -11,7 +11,8 @@ import importlib.util
 import mmap
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,12 @@ SOURCES = {
 _HALF = 63
 """Weights use 7 of the 8 bits: processors without VNNI add pairs of products in 16 bits, which 8 bits overflow."""
 
+BATCH_TOKENS = 256
+"""As fast as larger batches, and onnxruntime never gives back what the largest one took (200 MB with 2,048)."""
+
 Tokens = NDArray[np.int64]
+Text = tuple[Sequence[int], Sequence[int]]
+"""The tokens of a text, with those that begin and end it, and of a second one that is read with it, or none."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -237,23 +243,63 @@ def session_options(threads: int) -> Any:
 
 
 class Session:
-    """A graph at work. Safe to call from several threads."""
+    """A graph at work, two batches side by side. Safe to call from several threads."""
 
-    def __init__(self, graph: Graph, outputs: Mapping[str, int], threads: int) -> None:
+    def __init__(self, graph: Graph, outputs: Mapping[str, int]) -> None:
         """`outputs` as `Graph.model` takes them, one."""
         import onnxruntime
 
-        options = session_options(threads)
+        options = session_options(1)
         values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in graph.large.values()]
         options.add_external_initializers(list(graph.large), values)
         written = graph.model({"ids": 2, "token_types": 2, "mask": 2}, outputs)
         self._session = onnxruntime.InferenceSession(written, options, providers=["CPUExecutionProvider"])
+        self._lock = threading.Lock()
+        self._beside = ThreadPoolExecutor(1, "minilm")
         give_back_memory()
 
-    def run(self, ids: Tokens, token_types: Tokens, mask: Tokens) -> NDArray[np.float32]:
-        """The output for texts, each input [texts, tokens]."""
+    def run(self, texts: Sequence[Text]) -> Iterator[tuple[list[int], NDArray[np.float32]]]:
+        """Batches of texts of like length: where they stand in `texts`, and the output for them.
+
+        Two batches at a time, on a core each, end sooner than one on two cores. What they need in memory is kept, so
+        others wait for their turn: it would be kept again for them.
+        """
+        waiting = batches([len(first) + len(second) for first, second in texts])
+        while waiting:
+            pair = [waiting.pop() for _ in range(min(2, len(waiting)))]
+            inputs = [padded([texts[at] for at in places]) for places in pair]
+            with self._lock:
+                beside = [self._beside.submit(self._output, *batch) for batch in inputs[1:]]
+                outputs = [self._output(*inputs[0]), *(output.result() for output in beside)]
+            yield from zip(pair, outputs, strict=True)
+
+    def _output(self, ids: Tokens, token_types: Tokens, mask: Tokens) -> NDArray[np.float32]:
         found: NDArray[np.float32] = self._session.run(None, {"ids": ids, "token_types": token_types, "mask": mask})[0]
         return found
+
+
+def batches(lengths: Sequence[int], most: int = BATCH_TOKENS) -> list[list[int]]:
+    """The places of texts, like lengths together, in batches of at most `most` tokens, padding counted; two at least,
+    of about the same size if they can be. A text that is longer has its own."""
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)
+    room = min(most, max(-(-sum(lengths) // 2), max(lengths, default=0)))
+    found: list[list[int]] = []
+    while order:
+        longest = lengths[order[-1]]
+        found.append([order.pop() for _ in range(min(len(order), max(1, room // max(longest, 1))))])
+    return found
+
+
+def padded(texts: Sequence[Text]) -> tuple[Tokens, Tokens, Tokens]:
+    """Token ids, token types (1 for what is second) and mask of texts, each [texts, tokens]."""
+    longest = max(len(first) + len(second) for first, second in texts)
+    ids, types, mask = (np.zeros((len(texts), longest), np.int64) for _ in range(3))
+    for at, (first, second) in enumerate(texts):
+        whole = len(first) + len(second)
+        ids[at, :whole] = [*first, *second]
+        types[at, len(first) : whole] = 1
+        mask[at, :whole] = 1
+    return ids, types, mask
 
 
 def installed(package: str, file: str, requirement: str) -> Path:

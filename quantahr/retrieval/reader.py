@@ -7,9 +7,7 @@ rank to the packaged model's matrices, a megabyte in `reader.npz`; it is laid ov
 
 import functools
 import logging
-import threading
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
 
@@ -17,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantahr.errors import ModelError
-from quantahr.retrieval.minilm import CLS, SEP, Session, Tokens, encoder, mean, packaged_base, packaged_words, widened
+from quantahr.retrieval.minilm import CLS, SEP, Session, Text, encoder, mean, packaged_base, packaged_words, widened
 from quantahr.retrieval.onnx_file import Graph
 from quantahr.retrieval.sections import Evidence
 
@@ -41,16 +39,14 @@ class Reads(Protocol):
 class Reader:
     """Scores how well passages answer a question. Safe to call from several threads."""
 
-    def __init__(self, learned: Path = _LEARNED, *, layers: int | None = None, threads: int = 1) -> None:
+    def __init__(self, learned: Path = _LEARNED, *, layers: int | None = None) -> None:
         """`learned` holds what training learned. With `layers`, only so many of the packaged model's run, untrained,
         and `states` gives what comes out of them, for training.
 
         Raises ModelError when the packaged model or `learned` is missing or damaged.
         """
         self._words = packaged_words()
-        self._session = _untrained(layers, threads) if layers else _trained(learned, threads)
-        self._lock = threading.Lock()
-        self._beside = ThreadPoolExecutor(1, "reader")
+        self._session = _untrained(layers) if layers else _trained(learned)
 
     def log_odds(self, question: str, passages: Sequence[str]) -> LogOdds:
         """For each passage, the log-odds that it answers the question: float32, [len(passages)].
@@ -58,62 +54,22 @@ class Reader:
         What is longer than MAX_TOKENS together is cut at the end.
         """
         found = np.empty(len(passages), np.float32)
-        pairs = self._ids([(question, passage) for passage in passages])
-        short, long = _parted([len(first) + len(second) for first, second in pairs])
-        # One question at a time, on two cores: two at a time would take the memory twice, and end no sooner.
-        with self._lock:
-            reading = self._beside.submit(self._scores, [pairs[at] for at in long]) if long else None
-            found[short] = self._scores([pairs[at] for at in short])
-            if reading:
-                found[long] = reading.result()
+        for places, odds in self._session.run(self._texts([(question, passage) for passage in passages])):
+            found[places] = odds[:, 0]
         return found
 
-    def states(self, pairs: Sequence[Pair]) -> tuple[NDArray[np.float32], Tokens]:
-        """What the last layer gives for (question, passage) pairs, [pairs, tokens, size], and their mask."""
-        ids, types, mask = self.encode(pairs)
-        return self._session.run(ids, types, mask), mask
+    def states(self, pair: Pair) -> NDArray[np.float32]:
+        """What the last layer gives for a question with a passage: [tokens, size]."""
+        ((_, states),) = self._session.run(self._texts([pair]))
+        return np.asarray(states[0])
 
-    def encode(self, pairs: Sequence[Pair]) -> tuple[Tokens, Tokens, Tokens]:
-        """Token ids, token types (0 for the question) and mask of (question, passage) pairs, each [pairs, tokens]."""
-        return _padded(self._ids(pairs))
-
-    def _ids(self, pairs: Sequence[Pair]) -> list["_Ids"]:
+    def _texts(self, pairs: Sequence[Pair]) -> list[Text]:
         encoded = self._words.ids([text for pair in pairs for text in pair])
-        found = []
+        found: list[Text] = []
         for question, passage in zip(encoded[::2], encoded[1::2], strict=True):
             first = [CLS, *question[:QUESTION_TOKENS], SEP]
             found.append((first, [*passage[: MAX_TOKENS - len(first) - 1], SEP]))
         return found
-
-    def _scores(self, pairs: Sequence["_Ids"]) -> LogOdds:
-        return self._session.run(*_padded(pairs))[:, 0] if pairs else np.empty(0, np.float32)
-
-
-_Ids = tuple[list[int], list[int]]
-"""The tokens of a question and of a passage, with those that begin and end them."""
-
-
-def _padded(pairs: Sequence[_Ids]) -> tuple[Tokens, Tokens, Tokens]:
-    longest = max(len(first) + len(second) for first, second in pairs)
-    ids, types, mask = (np.zeros((len(pairs), longest), np.int64) for _ in range(3))
-    for at, (first, second) in enumerate(pairs):
-        whole = len(first) + len(second)
-        ids[at, :whole] = [*first, *second]
-        types[at, len(first) : whole] = 1
-        mask[at, :whole] = 1
-    return ids, types, mask
-
-
-def _parted(lengths: Sequence[int]) -> tuple[list[int], list[int]]:
-    """The places of the shorter and of the longer texts, so that the longer of two batches, padded, is shortest."""
-    order = sorted(range(len(lengths)), key=lengths.__getitem__)
-
-    def work(cut: int) -> int:
-        below, above = order[:cut], order[cut:]
-        return max(len(part) * lengths[part[-1]] if part else 0 for part in (below, above))
-
-    cut = min(range(len(order) + 1), key=work, default=0)
-    return order[:cut], order[cut:]
 
 
 @functools.cache
@@ -135,12 +91,12 @@ def as_read(piece: Evidence) -> str:
     return f"{' - '.join(below[-2:])}: {piece.text}"
 
 
-def _untrained(layers: int, threads: int) -> Session:
+def _untrained(layers: int) -> Session:
     graph = Graph()
-    return Session(graph, {encoder(graph, packaged_base(), {}, layers).states: 3}, threads)
+    return Session(graph, {encoder(graph, packaged_base(), {}, layers).states: 3})
 
 
-def _trained(learned: Path, threads: int) -> Session:
+def _trained(learned: Path) -> Session:
     try:
         with np.load(learned) as arrays:
             changed = {name: widened(arrays[name]) for name in arrays}
@@ -150,7 +106,7 @@ def _trained(learned: Path, threads: int) -> Session:
         both = graph.add("Concat", [first, mean(graph, encoded)], axis=1)
         head = [graph.array(name, changed[name]) for name in ("hidden", "hidden_bias", "verdict", "verdict_bias")]
         hidden = graph.add("Gelu", [graph.add("Gemm", [both, *head[:2]])], domain="com.microsoft")
-        return Session(graph, {graph.add("Gemm", [hidden, *head[2:]]): 2}, threads)
+        return Session(graph, {graph.add("Gemm", [hidden, *head[2:]]): 2})
     except ModelError:
         raise
     except Exception as error:

@@ -68,7 +68,7 @@ HANDBOOK = [
 
 @pytest.fixture(scope="module")
 def embedder() -> Embedder:
-    return load_embedder(threads=1)
+    return load_embedder()
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ surface's address, is stored before anything is shown.
 import asyncio
 import contextlib
 import logging
+import math
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from quantahr.store import Store
 
 log = logging.getLogger(__name__)
 
+_BETWEEN_TRIES = 0.5
 HOLD_SECONDS = 4
 """How often a delivery says that it is alive; a third of the time after which another bot process takes it over."""
 
@@ -85,6 +87,9 @@ SurfaceFactory = Callable[[Mapping[str, Any]], Surface]
 class Conversation:
     """What the platforms share. One per process; `close` waits for the deliveries under way."""
 
+    patience = 15.0
+    """Seconds that a question waits for a Redis that cannot be reached."""
+
     def __init__(self, settings: Settings, bus: Asking, store: Store) -> None:
         self.settings = settings
         self.bus = bus
@@ -103,12 +108,26 @@ class Conversation:
             if not await self.accept(incoming, surface.address):
                 return None
         except QueueError:
-            log.error("question %s was not accepted: Redis cannot be reached", identifier)  # noqa: TRY400
-            # Redis is away, so a redelivery cannot be recognised; saying so twice is better than silence.
-            self._spawn(surface.finish(Answer(identifier, Failed(code="unavailable", text=wording.UNREACHABLE))))
+            self._spawn(self._keep_asking(incoming, identifier, surface))
             return identifier
         self._spawn(self._deliver(incoming.platform, identifier, surface))
         return identifier
+
+    async def _keep_asking(self, incoming: Incoming, identifier: str, surface: Surface) -> None:
+        """Redis cannot be reached. It may only be restarting, so an apology waits until it has had the time."""
+        for _ in range(math.ceil(self.patience / _BETWEEN_TRIES)):
+            await asyncio.sleep(_BETWEEN_TRIES)
+            try:
+                fresh = await self.accept(incoming, surface.address)
+            except QueueError:
+                continue
+            # Known already: an earlier try was accepted and only Redis's reply was lost, or the platform delivered the
+            # event again in the meantime. Then it is delivered unless somebody did.
+            await self._deliver(incoming.platform, identifier, surface, again=not fresh)
+            return
+        log.error("question %s was not accepted: Redis cannot be reached", identifier)
+        # Redis is away, so a redelivery cannot be recognised; saying so twice is better than silence.
+        await surface.finish(Answer(identifier, Failed(code="unavailable", text=wording.UNREACHABLE)))
 
     async def accept(self, incoming: Incoming, address: Mapping[str, Any]) -> bool:
         """Put a question into the queue, for a reader that follows the answer by itself.

@@ -11,7 +11,8 @@ from bots import wording
 from bots.conversation import Answer, Conversation, Incoming, SurfaceGoneError
 from bots.roles import Roles
 from quantahr.bus import Asking, Pending
-from quantahr.messages import Failed, Final, Platform
+from quantahr.errors import QueueError
+from quantahr.messages import Failed, Final, Platform, Question
 from quantahr.settings import Settings
 from quantahr.store import Store
 from tests.fakes.people import until
@@ -211,11 +212,52 @@ async def test_a_failed_delivery_leaves_no_words_in_the_log(
 async def test_an_unreachable_redis_is_an_apology_not_silence(conversation: Conversation) -> None:
     pool = conversation.bus._redis.connection_pool
     pool.connection_kwargs["path"] = "/nowhere"
+    conversation.patience = 1.0
     paper = Paper()
     await conversation.ask(QUESTION, paper)
     await until(lambda: paper.ends)
     assert isinstance(paper.ends[0].end, Failed)
     assert paper.ends[0].end.text == wording.UNREACHABLE
+
+
+async def test_a_question_waits_for_a_redis_that_is_restarting(
+    conversation: Conversation, worker: ScriptedWorker
+) -> None:
+    pool = conversation.bus._redis.connection_pool
+    here = pool.connection_kwargs["path"]
+    pool.connection_kwargs["path"] = "/nowhere"
+    await pool.disconnect()
+    paper = Paper()
+    await conversation.ask(QUESTION, paper)
+    await asyncio.sleep(0.7)
+    assert not paper.ends
+    pool.connection_kwargs["path"] = here
+    pool.reset()  # what it keeps would go on looking elsewhere
+    await until(lambda: paper.ends)
+    assert isinstance(paper.ends[0].end, Final)
+
+
+async def test_a_question_that_was_accepted_though_redis_could_not_say_so_is_answered_once(
+    conversation: Conversation, worker: ScriptedWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accept = conversation.bus.ask
+    tries = 0
+
+    async def lost_reply(question: Question, address: Mapping[str, Any]) -> bool:
+        nonlocal tries
+        tries += 1
+        accepted = await accept(question, address)
+        if tries == 1:
+            raise QueueError("the connection broke")
+        return accepted
+
+    monkeypatch.setattr(conversation.bus, "ask", lost_reply)
+    paper = Paper()
+    await conversation.ask(QUESTION, paper)
+    await until(lambda: paper.ends)
+    await until(lambda: not conversation._deliveries)
+    assert (tries, len(paper.ends)) == (2, 1)
+    assert isinstance(paper.ends[0].end, Final)
 
 
 async def test_hr_replies_need_the_right_place_or_role(

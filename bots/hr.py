@@ -25,6 +25,7 @@ DRAFT, STANDARD = "draft", "standard"
 DRAFTS_ARE_HRS = "Drafts are for HR only. For a question about a policy, just ask me."
 GAPS_ARE_HRS = "Only HR sees what I could not answer."
 NO_GAPS = f"Nothing at the moment: no question without an answer was asked by {FEWEST} people or more."
+_UNFILLED = re.compile(r"\[[^\]\d][^\]]*\]")
 SETTLED = "This has been settled already."
 WHAT_TO_SUMMARISE = "What shall I summarise? For example: `/hr summarise parental leave in 5 sentences`."
 
@@ -138,9 +139,9 @@ class HrDesk:
         """A standard answer was approved."""
         if not self._is_hr(actor):
             return _say(GAPS_ARE_HRS)
-        question, answer = values.get("question", "").strip(), values.get("answer", "").strip()
-        if not question or not answer or "[" in answer:
-            return _say("Please write the answer first; what stands in [brackets] still has to be filled in.")
+        if wrong := standard_faults(values):
+            return _say(" ".join(wrong.values()))
+        question, answer = values["question"].strip(), values["answer"].strip()
         keep, of = (self._loop.renew, data["renew"]) if "renew" in data else (self._loop.approve, data.get("gap", ""))
         if not await asyncio.to_thread(keep, of, question, answer, actor.id):
             return _say(SETTLED)
@@ -162,6 +163,18 @@ def summary_words(text: str) -> str | None:
     """What is to be summarised, if a message begins by asking that; None otherwise."""
     found = re.match(r"^\s*(?:please\s+)?(?:summari[sz]e|summary of|sum up)\b[:\s]*(.*)$", text, re.I | re.DOTALL)
     return found[1].strip() if found else None
+
+
+def standard_faults(values: Mapping[str, str]) -> dict[str, str]:
+    """What is wrong with a standard answer that was filled in, by field."""
+    wrong = {}
+    if not values.get("question", "").strip():
+        wrong["question"] = "Please write the question."
+    if not values.get("answer", "").strip():
+        wrong["answer"] = "Please write the answer first."
+    elif gap := _UNFILLED.search(values["answer"]):
+        wrong["answer"] = f"{gap[0][:60]} still has to be filled in; without [brackets] it can be approved."
+    return wrong
 
 
 def _say(text: str) -> Reply:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from bots.conversation import Conversation
 from bots.forms import Actor, Reply
-from bots.hr import DRAFT, STANDARD, HrDesk, summary_words
+from bots.hr import DRAFT, STANDARD, HrDesk, standard_faults, summary_words
 from bots.people import ONBOARD, People
 from quantahr.people.words import card
 
@@ -59,6 +59,11 @@ class Office:
         """A button of a message."""
         known = value.partition(":")[0] in _PEOPLE
         return await (self.people.press(actor, value) if known else self.hr.press(actor, value))
+
+    @staticmethod
+    def faults(form: str, values: Mapping[str, str]) -> Mapping[str, str]:
+        """What is wrong with the fields of a form, to be said while it is still open; empty if it can be sent."""
+        return standard_faults(values) if form == STANDARD else {}
 
     async def submit(self, actor: Actor, form: str, data: Mapping[str, str], values: Mapping[str, str]) -> Reply:
         """A form was sent."""

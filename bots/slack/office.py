@@ -43,9 +43,13 @@ def register(app: AsyncApp, desk: Desk) -> None:
 
     @app.view(re.compile(f"^{ACTION}:"))
     async def on_form(ack: Any, body: Json, view: Json) -> None:
+        name = str(view["callback_id"]).partition(":")[2]
+        if wrong := desk.office.faults(name, filled(view)):
+            # The form stays open with what was typed: once closed it would be gone.
+            await ack(response_action="errors", errors=dict(wrong))
+            return
         await ack()
         if await desk.first(f"view:{view['id']}"):
-            name = str(view["callback_id"]).partition(":")[2]
             data = json.loads(view.get("private_metadata") or "{}")
             reply = await desk.office.submit(actor_of(desk, body), name, data, filled(view))
             await show_in_dm(desk, body, reply, f"view:{view['id']}")

@@ -117,9 +117,11 @@ async def test_what_many_could_not_use_becomes_a_standard_answer_until_its_polic
     # What is still a gap cannot be approved; an edited answer can, once.
     form = await office.press(hanna, shown, "Approve…")
     said = await office.fill(hanna, form, question="When?", answer="[Write the answer here.]")
-    assert said is None or "[brackets]" in said
+    assert "[Write the answer here.] still has to be filled in" in str(said)
+    if office.slack:
+        assert '"response_action":"errors"' in json.dumps(said, separators=(",", ":")).replace("\\", "")
     assert Loop(store).standards() == []
-    form = await office.press(hanna, shown, "Approve…")
+    # In Slack the form is still open, in Teams the card is still there: nothing typed is lost.
     await office.fill(hanna, form, question="When do unused leave days lapse?", answer=APPROVED)
     [standard] = await until(lambda: Loop(store).standards())
     assert (standard.text, bool(standard.sections)) == (APPROVED, True)
@@ -181,7 +183,8 @@ async def test_what_many_could_not_use_becomes_a_standard_answer_until_its_polic
         assert not [one for one in person.sees() if "A correction." in f"{one.text}{one.raw}"]
     [change] = Corrections(store).changes()
     assert change.people == 7
-    assert {row.detail["people"] for row in store.audited("correction.sent")} == {7, 0}
+    # The two presses may share the work; nobody is told twice.
+    assert sum(row.detail["people"] for row in store.audited("correction.sent")) == 7
 
 
 async def test_a_dismissed_gap_comes_back_only_when_more_people_ask(

@@ -448,8 +448,8 @@ class FakeSlack:
         payload |= {"response_url": self._response_url(message.channel, user)}
         await self.deliver("interactive", payload)
 
-    async def submit(self, user: str, view: dict[str, Any], values: dict[str, Any] | None = None) -> None:
-        """Somebody sends a form."""
+    async def submit(self, user: str, view: dict[str, Any], values: dict[str, Any] | None = None) -> Any:
+        """Somebody sends a form. Returns the acknowledgement, which may say what is wrong with it."""
         filled = {**view, "state": {"values": values or {}}}
         payload = {
             "type": "view_submission",
@@ -457,7 +457,7 @@ class FakeSlack:
             "team": {"id": TEAM},
             "view": filled,
         }
-        await self.deliver("interactive", {**payload, "trigger_id": self._trigger(), "api_app_id": APP})
+        return await self.deliver("interactive", {**payload, "trigger_id": self._trigger(), "api_app_id": APP})
 
     def _ts(self) -> str:
         return f"{int(time.time())}.{next(self._counter):06d}"

@@ -15,6 +15,7 @@ import itertools
 import json
 import os
 import secrets
+import signal
 import subprocess
 import sys
 import tempfile
@@ -388,6 +389,8 @@ def main() -> None:
     parser.add_argument("--adapter", type=Path, action="append", help="a GGUF LoRA; give two")
     parser.add_argument("--out", type=Path, help="write the table here, anew after every round")
     chosen = parser.parse_args()
+    # Told to stop, it ends its worker and its Redis, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     lines: list[str] = []
 
     def note(outcome: Outcome) -> None:

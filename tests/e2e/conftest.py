@@ -1,5 +1,6 @@
 """Real processes: a bot, a worker, Redis; and a Slack of our own to talk through."""
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -9,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import RedisServer
+from tests.e2e.slow_worker import TEXT
 from tests.fakes.fake_slack import APP_TOKEN, BOT_TOKEN, FakeSlack
+from tests.fakes.people import Person, answers, until
 from tests.fakes.slack_world import HR_CHANNEL
 
 QUANTAHR = ("-c", "from quantahr.cli.main import main; main()")
@@ -57,3 +60,18 @@ def launch(environment: dict[str, str], tmp_path: Path) -> Iterator[Launch]:
     for process in running:
         process.kill()
         process.wait(timeout=10)
+
+
+async def growing(person: Person) -> None:
+    """Ask tests.e2e.slow_worker something, and wait until its answer can be seen to grow."""
+    await person.write("How much leave do I get?")
+    await until(lambda: any("Sentence 2." in shown.text for shown in person.sees() if shown.by_bot), 40)
+
+
+async def one_complete_answer(person: Person) -> None:
+    """The answer has been seen through, whole, and no second one follows."""
+    await until(lambda: answers(person), 60)
+    await asyncio.sleep(1.0)  # time for a second answer, if there were one
+    [seen] = [shown for shown in person.sees() if shown.by_bot]
+    assert seen.text.split() == TEXT.split()
+    assert "Leave.docx" in seen.sources

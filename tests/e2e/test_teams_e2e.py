@@ -11,10 +11,9 @@ import aiohttp
 import pytest
 
 from tests.conftest import RedisServer
-from tests.e2e.conftest import QUANTAHR, Launch
-from tests.e2e.slow_worker import TEXT
+from tests.e2e.conftest import QUANTAHR, Launch, growing, one_complete_answer
 from tests.fakes.fake_connector import FakeTeams
-from tests.fakes.people import Shown, answers, until
+from tests.fakes.people import answers, until
 from tests.fakes.teams_world import HR_CHANNEL, TeamsPerson, TeamsWorld
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(170)]
@@ -101,7 +100,7 @@ async def test_kill_9_of_the_bot_while_it_streams(teams: FakeTeams, launch: Laun
     bot.kill()
     bot.wait()
     launch(*BOT)
-    await _one_complete_answer(ana)
+    await one_complete_answer(ana)
 
 
 async def test_sigterm_ends_the_bot_cleanly_and_the_next_one_goes_on(teams: FakeTeams, launch: Launch) -> None:
@@ -111,7 +110,7 @@ async def test_sigterm_ends_the_bot_cleanly_and_the_next_one_goes_on(teams: Fake
     bot.send_signal(signal.SIGTERM)
     assert await asyncio.to_thread(bot.wait, 25) == 0
     launch(*BOT)
-    await _one_complete_answer(ana)
+    await one_complete_answer(ana)
 
 
 async def test_kill_9_of_the_worker_while_it_answers(teams: FakeTeams, launch: Launch) -> None:
@@ -121,7 +120,7 @@ async def test_kill_9_of_the_worker_while_it_answers(teams: FakeTeams, launch: L
     worker.kill()
     worker.wait()
     launch(*WORKER)
-    await _one_complete_answer(ana)
+    await one_complete_answer(ana)
 
 
 async def _listening(teams: FakeTeams) -> None:
@@ -143,16 +142,5 @@ async def _growing(teams: FakeTeams) -> TeamsPerson:
     """Somebody has asked, and sees the answer grow."""
     await _listening(teams)
     ana = TeamsWorld(teams).person("ana")
-    await ana.write("How much leave do I get?")
-    await until(lambda: any("Sentence 2." in shown.text for shown in ana.sees() if shown.by_bot), 40)
+    await growing(ana)
     return ana
-
-
-async def _one_complete_answer(ana: TeamsPerson) -> Shown:
-    await until(lambda: answers(ana), 60)
-    await asyncio.sleep(1.0)  # time for a second answer, if there were one
-    seen = [shown for shown in ana.sees() if shown.by_bot]
-    assert len(seen) == 1
-    assert seen[0].text.split() == TEXT.split()
-    assert "Leave.docx" in seen[0].sources
-    return seen[0]

@@ -1,150 +1,196 @@
-"""Trains the embedding model further on how employees ask: only its biases and layer norms (BitFit), 30,720 numbers.
+"""Trains the embedding model further on how employees ask.
 
-    python -m training.embedding_fit MODEL --out quantahr/retrieval/minilm_hr.npz
+    python -m training.embedding_fit --out quantahr/retrieval/minilm_hr.npz [--leave-out NAME …]
 
-MODEL is a folder with all-MiniLM-L6-v2 in float32 and its tokenizer.json. Two ideas. So few numbers cannot forget what
-the model knows, and they can be laid over the packaged int8 model, whose biases and norms are float32, without touching
-its weights. And a question is pulled towards the sentence that answers it and away from its neighbours in the same
-passage and from sentences that the untrained model takes for it (in-batch contrast).
+Two ideas. A question is pulled towards the sentence that answers it and away from those that the search finds beside it
+in the same handbook, which is what it has to tell apart when it serves. And a sentence is shown as the index embeds it,
+under its heading or bare, so that it is found by what it says either way.
 """
 
 import argparse
-import json
-import random
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from tokenizers import Tokenizer
 from torch.nn.functional import cross_entropy, normalize
-from transformers import AutoModel
 
-from quantahr.retrieval import load_embedder
+from quantahr.retrieval import EmbeddingCache, Index, SectionLike, load_embedder
+from quantahr.retrieval.embedder import tokens_of
+from quantahr.retrieval.evidence import worth
 from quantahr.retrieval.index import heading_of
-from quantahr.retrieval.query import lexicon, understand
-from quantahr.retrieval.spelling import Speller
-from quantahr.retrieval.units import split_units
-from training.dataset.handbooks import plain
-from training.retrieval_fit import READING, passage_of, used_for_embedding
+from quantahr.retrieval.minilm import packaged_base
+from quantahr.retrieval.order import best_first
+from quantahr.retrieval.scoring import View, default_scorer
+from training.retrieval_fit import CACHE, Asked, companies, company_questions, reading_questions
+from training.upper import Lower, Upper, padded
 
-BATCH = 24
-MAX_TOKENS = 44
+QUESTIONS = 24
+"""Questions in a step, all about one handbook."""
+MISSES = 5
+"""Sentences beside the right one for each of them."""
+NEAREST = 24
+"""Misses are drawn from so many sentences."""
 TEMPERATURE = 0.05
-LEARNING_RATE = 2e-3
-CHANCE = random.Random(0)  # noqa: S311 - training, not secrets
+LEARNING_RATE = 5e-4
+UNDER_HEADING = 0.6
+"""How often a sentence is shown under its heading."""
+EPOCHS = 4
 
 
-Vectors = Callable[[Sequence[str]], NDArray[np.float32]]
-"""Texts to unit vectors, [texts, 384]."""
+@dataclass(slots=True)
+class Taught:
+    """A question as it is learned from: `asked` its text with and without the handbook's words for it, `right` and
+    `near` units of its handbook, what answers it and what the search takes for it."""
+
+    view: View
+    asked: tuple[str, str]
+    right: list[int]
+    near: list[int]
 
 
-def examples(vectors_of: Vectors) -> list[dict[str, Any]]:
-    """Questions with the sentences that answer them, the passage's other sentences, and mistaken ones elsewhere.
-
-    `vectors_of` is the untrained model: its mistakes are what there is to learn from.
-    """
-    files = sorted(READING.glob("part*.json"))
-    rows = [row for file in files if used_for_embedding(file, files) for row in json.loads(file.read_text("utf-8"))]
-    speller = Speller({}, lexicon().words, load_embedder().words)
-    found: list[dict[str, Any]] = []
-    pool = [
-        (section, unit)
-        for section in {row["input"]: passage_of(row) for row in rows}.values()
-        for unit in split_units(section.text)
-    ]
-    vectors = vectors_of([unit.quoted for _, unit in pool])
+def taught(rows: Sequence[Asked]) -> Iterator[Taught]:
+    """What can be learned from questions of one handbook."""
     for row in rows:
-        evidence = [plain(text) for text in row.get("evidence", ())]
-        if row["kind"] != "answerable" or not evidence:
-            continue
-        section = passage_of(row)
-        units = split_units(section.text)
-        right = [
-            unit for unit in units if any(plain(unit.text) in held or held in plain(unit.text) for held in evidence)
+        if row.units:
+            order = best_first(worth(row.view, default_scorer().rank(row.view, row.query, row.vectors)), NEAREST)
+            near = [int(at) for at in order if at not in row.units]
+            yield Taught(row.view, (row.query.text, row.query.expanded), row.units, near)
+
+
+class Texts:
+    """What the lower layers make of texts, kept."""
+
+    def __init__(self) -> None:
+        self._lower = Lower()
+        self._kept: dict[str, torch.Tensor] = {}
+
+    def prepare(self, texts: Sequence[str]) -> None:
+        """Run the lower layers on those that are new."""
+        new = [text for text in dict.fromkeys(texts) if text not in self._kept]
+        self._kept.update(zip(new, self._lower.states(tokens_of(new)), strict=True))
+
+    def vectors(self, network: Upper, texts: Sequence[str]) -> torch.Tensor:
+        """Unit vectors of prepared texts by the network as it is, [texts, size]. Like lengths run together."""
+        states = [self._kept[text] for text in texts]
+        order = sorted(range(len(states)), key=lambda at: len(states[at]))
+        found = []
+        for part in np.array_split(order, max(1, min(6, len(order) // 24))):
+            batch, mask = padded([states[at] for at in part])
+            found.append(network.mean(network.read(batch, mask), mask))
+        return normalize(torch.cat(found)[torch.tensor(np.argsort(order))], dim=1)
+
+
+def shown(view: View, at: int, *, under_heading: bool) -> str:
+    """A unit as the index embeds it."""
+    quoted = view.units[at].quoted
+    return f"{heading_of(view.entries[int(view.owner[at])].section)}: {quoted}" if under_heading else quoted
+
+
+def loss_of(network: Upper, texts: Texts, batch: Sequence[Taught], chance: np.random.Generator) -> torch.Tensor:
+    """The loss of one step: of all sentences in it, each question's right one must be the nearest."""
+    questions, sentences, units = [], [], []
+    for row in batch:
+        questions.append(row.asked[int(chance.random() < 0.5)])
+        under = chance.random() < UNDER_HEADING
+        share = 0.92 ** np.arange(len(row.near))
+        misses = chance.choice(len(row.near), min(MISSES, len(row.near)), replace=False, p=share / share.sum())
+        own = [row.right[int(chance.integers(len(row.right)))], *(row.near[at] for at in misses)]
+        sentences += [shown(row.view, at, under_heading=bool(under)) for at in own]
+        units.append(own)
+    vectors = texts.vectors(network, questions) @ texts.vectors(network, sentences).T / TEMPERATURE
+    places = np.cumsum([0, *(len(own) for own in units[:-1])])
+    flat = [at for own in units for at in own]
+    # What also answers a question is no miss, and neither is its right sentence when it stands elsewhere in the batch.
+    also = torch.tensor([[at in row.right for at in flat] for row in batch])
+    also[torch.arange(len(batch)), torch.tensor(places)] = False
+    return cross_entropy(vectors.masked_fill(also, -1e4), torch.tensor(places))
+
+
+def train(books: Sequence[Sequence[Taught]], network: Upper, texts: Texts, out: Path, check: Any, epochs: int) -> None:
+    """Trains `network`, calling `check` after every pass; each is also kept beside `out`, under its number."""
+    torch.manual_seed(0)
+    for book in books:
+        texts.prepare([text for row in book for text in row.asked])
+        wanted = {at for row in book for at in (*row.right, *row.near)}
+        texts.prepare([shown(book[0].view, at, under_heading=under) for at in wanted for under in (True, False)])
+    optimizer = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=0.01)
+    steps = epochs * sum(-(-len(book) // QUESTIONS) for book in books)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: min(1.0, (step + 1) / 30) * max(0.02, 1 - step / steps)
+    )
+    for epoch in range(epochs):
+        network.train()
+        chance, began, losses = np.random.default_rng(epoch), time.monotonic(), []
+        batches = [
+            [book[at] for at in part]
+            for book in books
+            for part in np.array_split(chance.permutation(len(book)), -(-len(book) // QUESTIONS))
         ]
-        if right:
-            query = understand(row["instruction"], speller)
-            near = np.argsort(-(vectors @ vectors_of([query.text])[0]))[:30]
-            hard = [pool[at] for at in near if pool[at][0].id != section.id][3:15]
-            hard += [(section, unit) for unit in units if unit not in right]
-            found.append({"query": query, "section": section, "right": right, "hard": hard})
-    return found
-
-
-def train(model: Any, tokenizer: Tokenizer, rows: list[dict[str, Any]], epochs: int) -> dict[str, Any]:
-    """The trained arrays by name."""
-    chosen = {
-        name: weight
-        for name, weight in model.named_parameters()
-        if ("bias" in name or "LayerNorm" in name) and "pooler" not in name
-    }
-    for name, weight in model.named_parameters():
-        weight.requires_grad = name in chosen
-    optimizer = torch.optim.AdamW(chosen.values(), lr=LEARNING_RATE, weight_decay=0.0)
-    steps = epochs * (len(rows) // BATCH)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / 8) * (1 - step / steps))
-    model.eval()  # no dropout: there is little to overfit with
-    for _ in range(epochs):
-        CHANCE.shuffle(rows)
-        for at in range(0, len(rows) - BATCH + 1, BATCH):
-            batch = rows[at : at + BATCH]
-            questions = [row["query"].text if CHANCE.random() < 0.6 else row["query"].expanded for row in batch]
-            texts = [_shown(row["section"], CHANCE.choice(row["right"])) for row in batch]
-            texts += [_shown(*CHANCE.choice(row["hard"])) for row in batch if row["hard"]]
-            scores = _embed(model, tokenizer, questions) @ _embed(model, tokenizer, texts).T / TEMPERATURE
-            same = torch.tensor([[a["section"].id == b["section"].id for b in batch] for a in batch])
-            # Another question's sentence of the same passage may answer this one too.
-            scores[:, : len(batch)].masked_fill_(same & ~torch.eye(len(batch), dtype=torch.bool), -1e4)
-            loss = cross_entropy(scores, torch.arange(len(batch)))
+        for number in chance.permutation(len(batches)):
+            loss = loss_of(network, texts, batches[number], chance)
             optimizer.zero_grad()
             loss.backward()
-            torch.nn.utils.clip_grad_norm_(chosen.values(), 1.0)
+            torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
             optimizer.step()
             schedule.step()
-    return {name: weight.detach().numpy().astype(np.float16) for name, weight in chosen.items()}
+            losses.append(loss.item())
+        for file in (out.with_stem(f"{out.stem}-{epoch + 1}"), out):
+            np.savez_compressed(file, **network.arrays())
+        print(f"pass {epoch + 1}: loss {np.mean(losses):.4f}, {time.monotonic() - began:.0f} s", flush=True)
+        check(network)
 
 
-def _embed(model: Any, tokenizer: Tokenizer, texts: list[str]) -> torch.Tensor:
-    encoded = tokenizer.encode_batch(texts)
-    ids = torch.tensor([entry.ids for entry in encoded])
-    mask = torch.tensor([entry.attention_mask for entry in encoded])
-    states = model(input_ids=ids, attention_mask=mask).last_hidden_state * mask[:, :, None]
-    return normalize(states.sum(1) / mask.sum(1, keepdim=True), dim=1)
-
-
-def vectors_by(model: Any, tokenizer: Tokenizer) -> Vectors:
-    """The model as it is now, without its gradients."""
-
-    def vectors_of(texts: Sequence[str]) -> NDArray[np.float32]:
-        with torch.inference_mode():
-            parts = [_embed(model, tokenizer, list(texts[at : at + BATCH])) for at in range(0, len(texts), BATCH)]
-        found: NDArray[np.float32] = torch.cat(parts).numpy()
-        return found
-
-    return vectors_of
-
-
-def _shown(section: Any, unit: Any) -> str:
-    """A unit as the index embeds it: bare, or under its heading."""
-    return unit.quoted if CHANCE.random() < 0.5 else f"{heading_of(section)}: {unit.quoted}"
+@torch.no_grad()
+def judge(book: Sequence[Taught], network: Upper, texts: Texts) -> str:
+    """How often a sentence that answers is among the nearest of the whole handbook, under its heading and bare."""
+    network.eval()
+    view = book[0].view
+    places = []
+    forms = [[shown(view, at, under_heading=under) for at in range(len(view.units))] for under in (True, False)]
+    texts.prepare([*forms[0], *forms[1], *(row.asked[0] for row in book)])
+    asked = texts.vectors(network, [row.asked[0] for row in book])
+    likeness = sum(asked @ texts.vectors(network, form).T for form in forms)
+    for row, own in zip(book, torch.as_tensor(likeness), strict=True):
+        places.append(int((own > own[row.right].max()).sum()))
+    found = np.array(places)
+    return " ".join(f"@{k} {np.mean(found < k):.1%}" for k in (1, 3, 6)) + f" ({len(book)} questions)"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else None)
-    parser.add_argument("model")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--epochs", type=int, default=1)
+    parser.add_argument("--epochs", type=int, default=EPOCHS)
+    parser.add_argument("--leave-out", nargs="*", default=[], help="companies not to learn from, besides the last")
     chosen = parser.parse_args()
-    torch.manual_seed(0)
-    tokenizer = Tokenizer.from_file(str(Path(chosen.model) / "tokenizer.json"))
-    tokenizer.enable_padding()
-    tokenizer.enable_truncation(MAX_TOKENS)
-    model = AutoModel.from_pretrained(chosen.model).eval()
-    arrays = train(model, tokenizer, examples(vectors_by(model, tokenizer)), chosen.epochs)
-    np.savez_compressed(chosen.out, **arrays)
+    embedder, cache = load_embedder(), EmbeddingCache(CACHE)
+
+    def index_of(sections: Sequence[SectionLike]) -> Index:
+        return Index.build(sections, embedder, cache)
+
+    reading = reading_questions(index_of, lambda texts: cache.embed(embedder, texts), for_embedding=True)
+    by_book: dict[int, list[Taught]] = {}
+    for row in taught(list(reading)):
+        by_book.setdefault(id(row.view), []).append(row)
+    books, held = list(by_book.values()), {}
+    for folder in companies():
+        book = list(taught(list(company_questions(folder / "policies", folder / "questions.jsonl", index_of))))
+        if folder.name in chosen.leave_out or folder == companies()[-1]:
+            held[folder.name] = book
+        else:
+            books.append(book)
+    texts, network = Texts(), Upper(packaged_base())
+
+    def check(trained: Upper) -> None:
+        for name, book in held.items():
+            print(f"  {name}: {judge(book, trained, texts)}", flush=True)
+
+    print(f"{sum(map(len, books))} questions of {len(books)} handbooks; before:", flush=True)
+    check(network)
+    train(books, network, texts, chosen.out, check, chosen.epochs)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,8 @@
 """What the reader learns from: questions, the sentences that retrieval found for them, and which of these answer.
 
-Three ideas. Candidates come from the same search that serves, in handbooks of real size, so that the reader learns on
-what it will be shown. A question whose evidence was taken away is a near miss that nobody had to write. And a question
-that its own passage does not answer may be answered by another company's passage in a mixed handbook: for the reading
-passages, only its own passage's sentences count as not answering it.
+Two ideas. Candidates come from the same search that serves, in handbooks of real size, so that the reader learns on
+what it will be shown. And a question that its own passage does not answer may be answered by another company's passage
+in a mixed handbook: for the reading passages, only its own passage's sentences count as not answering it.
 """
 
 import json
@@ -17,20 +16,20 @@ import numpy as np
 from quantahr.grading import read_golden
 from quantahr.policies import load_folder
 from quantahr.retrieval import Index
-from quantahr.retrieval.evidence import passage, pick, worth
+from quantahr.retrieval.evidence import passage, standing, worth
+from quantahr.retrieval.order import best_first
 from quantahr.retrieval.query import understand
 from quantahr.retrieval.scoring import default_scorer
 from quantahr.retrieval.sections import EVERYONE
 from training.dataset.handbooks import holds, matches_source, plain
 from training.retrieval_fit import READING, handbooks, used_for_embedding
 
-COMPANIES = Path("data/companies")
-CANDIDATES = 12
-"""Units a question, best first: more than are read when it serves, for harder negatives."""
+CANDIDATES = 16
+"""Units a question, best first: more than are read when it serves, for there may be more than one way to miss."""
 
 
-Pair = tuple[str, bool, str]
-"""A passage, whether it answers, and its kind: "unit" or "evidence"."""
+Pair = tuple[str, bool]
+"""A sentence as it is read, under its heading, and whether it answers."""
 
 
 @dataclass(slots=True)
@@ -49,11 +48,6 @@ def reading_rows(*, held_out: bool) -> list[dict[str, Any]]:
     files = sorted(READING.glob("part*.json"))
     chosen = [file for file in files if used_for_embedding(file, files) != held_out]
     return [row for file in chosen for row in json.loads(file.read_text("utf-8"))]
-
-
-def companies(folder: Path = COMPANIES) -> list[Path]:
-    """The invented companies that have handbook and questions; the last is kept for checking."""
-    return sorted(path.parent for path in folder.glob("*/questions.jsonl"))
 
 
 def of_passages(rows: Sequence[dict[str, Any]], index_of: Any, vectors_of: Any) -> Iterator[Read]:
@@ -101,16 +95,7 @@ def read(
     scores = worth(view, ranking)
     if not answerable and own:
         scores = np.where(inside, scores, -np.inf).astype(np.float32)
-    order = [int(at) for at in np.argsort(-scores, kind="stable")[:CANDIDATES] if np.isfinite(scores[at])]
+    order = [int(at) for at in best_first(scores, CANDIDATES) if np.isfinite(scores[at])]
     order += [int(at) for at in right if at not in order]
-    pairs: list[Pair] = [(passage(view, {at: 0.0}), at in right, "unit") for at in order]
-    found = pick(view, scores)
-    if found:
-        pairs.append((passage(view, found), bool(found.keys() & right), "evidence"))
-    without = np.where(np.isin(np.arange(len(scores)), list(right)), -np.inf, scores).astype(np.float32)
-    others = pick(view, without)
-    if right and others and not others.keys() & right:
-        pairs.append((passage(view, others), False, "evidence"))
-    if right and not found.keys() & right:
-        pairs.append((passage(view, dict.fromkeys(right, 0.0)), True, "evidence"))
+    pairs = [(passage(view, standing(view, at)), not right.isdisjoint(standing(view, at))) for at in order]
     return Read(query.text, question, answerable and bool(right), origin, pairs)

@@ -26,7 +26,7 @@ FEATURES = (
     "same_section", "covered", "covered_expanded", "rarest_missing", "missing", "own_terms", "corpus_missing",
     "cue_asked", "cue_missing", "number_missing",
 )  # fmt: skip
-READ_FEATURES = ("read_evidence", "read_best", "read_second", "read_surest")
+READ_FEATURES = ("read_nearest", "read_best", "read_second", "read_third")
 """What there is besides FEATURES when there is a reader."""
 _TOP = 3
 
@@ -75,5 +75,5 @@ def answer_features(
 def _read(reading: Reading | None) -> tuple[float, ...]:
     if reading is None:
         return ()
-    best, second, *_ = *sorted(reading.units, reverse=True), -9.0, -9.0
-    return reading.evidence / 4.0, best / 4.0, second / 4.0, max(reading.evidence, best) / 4.0
+    best, second, third, *_ = *sorted(reading.units, reverse=True), -9.0, -9.0, -9.0
+    return reading.units[0] / 4.0, best / 4.0, second / 4.0, third / 4.0

@@ -38,6 +38,7 @@ from quantahr.retrieval.minilm import (
     padded,
     plain_of,
     session_options,
+    widened,
 )
 from quantahr.retrieval.onnx_file import Graph
 
@@ -72,24 +73,28 @@ class PackagedEmbedder:
         """Raises ModelError when the packaged model is not installed."""
         base = packaged_base()
         with np.load(tuned) as arrays:
-            changed = plain_of(arrays, base.layers)
+            lora = any(name.endswith("_down") for name in arrays)
+            changed = {name: widened(arrays[name]) for name in arrays} if lora else plain_of(arrays, base.layers)
         graph = Graph()
         pooled = mean(graph, encoder(graph, base, changed))
         self._session = Session(graph, {pooled: 2})
-        self._words = packaged_words()
         digest = hashlib.sha256(packaged_file().read_bytes() + tuned.read_bytes()).hexdigest()[:12]
         self.name = f"{digest}-mean-{MAX_TOKENS}-int8"
-        self.words = self._words.known()
+        self.words = packaged_words().known()
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         """See `Embedder.embed`. Texts longer than MAX_TOKENS tokens are cut."""
-        tokens: list[Text] = [([CLS, *ids[: MAX_TOKENS - 2], SEP], []) for ids in self._words.ids(texts)]
         found: Vectors | None = None
-        for places, pooled in self._session.run(tokens):
+        for places, pooled in self._session.run(tokens_of(texts)):
             if found is None:
                 found = np.empty((len(texts), pooled.shape[1]), np.float32)
             found[places] = _normed(pooled)
         return np.empty((0, 0), np.float32) if found is None else found
+
+
+def tokens_of(texts: Sequence[str]) -> list[Text]:
+    """Texts as the packaged model takes them, cut to MAX_TOKENS."""
+    return [([CLS, *ids[: MAX_TOKENS - 2], SEP], []) for ids in packaged_words().ids(texts)]
 
 
 class OnnxEmbedder:

@@ -1,10 +1,11 @@
 """Which sentences are put before the model, and before the asker.
 
-Few and enough: the model's time goes into reading them. The best sentence comes with the words it cannot stand
-without; others follow while they are nearly as good or stand right beside it, within a budget.
+Few and enough: the model's time goes into reading them. The nearest sentences are read beside the question, which
+sorts them anew. The best one comes with the words it cannot stand without; others follow while they are nearly as good
+or stand right beside it, within a budget.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -24,36 +25,41 @@ MAX_UNITS = 5
 _SECTION_SHARE = 1.2
 _NEIGHBOUR_SHARE = 0.4
 _NEAR = 0.6
-READ_UNITS = 2
-"""Units that are read one by one. Reading is what a search costs most, and more of them told no more."""
+_READ_SHARE = 0.2
+READ_UNITS = 8
+"""Units that are read. Reading is what a search costs most, and more of them find little more."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What the reader makes of a question: log-odds that the evidence answers it, and each of the nearest units."""
+    """What the reader makes of a question: log-odds that each of the nearest units answers it, nearest first."""
 
-    evidence: float
     units: tuple[float, ...]
 
 
 def choose(
     view: "View", question: str, ranking: "Ranking", reader: Reads | None
 ) -> tuple[tuple[Evidence, ...], Reading | None]:
-    """The evidence for a question, and what the reader, if there is one, makes of it."""
+    """The evidence for a question, and what the reader, if there is one, makes of what is nearest to it."""
     scores = worth(view, ranking)
-    chosen = pick(view, scores)
-    evidence = joined(view, chosen)
-    if reader is None or not evidence:
-        return evidence, None
+    if reader is None or not len(scores):
+        return joined(view, pick(view, scores)), None
     nearest = best_first(scores, READ_UNITS)
-    passages = [passage(view, chosen), *(passage(view, {int(at): 0.0}) for at in nearest)]
-    whole, *units = (float(value) for value in reader.log_odds(question, passages))
-    return evidence, Reading(whole, tuple(units))
+    odds = reader.log_odds(question, [passage(view, standing(view, int(at))) for at in nearest])
+    # What was read only rises: nothing unread passes it because the reader has doubts about everything.
+    scores[nearest] += _READ_SHARE * (odds - odds.min())
+    return joined(view, pick(view, scores)), Reading(tuple(float(value) for value in odds))
 
 
-def passage(view: "View", units: Mapping[int, float]) -> str:
-    """Units as the reader sees them together, best first."""
-    return " ".join(as_read(piece) for piece in joined(view, units))
+def standing(view: "View", at: int) -> list[int]:
+    """A unit, after the one that it cannot stand without if there is one."""
+    points_back = view.units[at].needs_previous and at - 1 >= int(view.first_unit[view.owner[at]])
+    return [at - 1, at] if points_back else [at]
+
+
+def passage(view: "View", units: Sequence[int]) -> str:
+    """Units of one section as the reader sees them together."""
+    return " ".join(as_read(piece) for piece in joined(view, dict.fromkeys(units, 0.0)))
 
 
 def worth(view: "View", ranking: "Ranking") -> NDArray[np.float32]:
@@ -72,10 +78,7 @@ def pick(view: "View", scores: NDArray[np.float32]) -> dict[int, float]:
         number = int(at)
         if not np.isfinite(scores[number]):
             break
-        group = [number]
-        if view.units[number].needs_previous and number - 1 >= int(view.first_unit[view.owner[number]]):
-            group.insert(0, number - 1)
-        new = [unit for unit in group if unit not in chosen]
+        new = [unit for unit in standing(view, number) if unit not in chosen]
         cost = sum(len(view.units[unit].quoted.split()) for unit in new)
         repeated = view.units[number].quoted.lower() in seen
         # A sentence that only introduces a list says nothing without it; the items bring it along.

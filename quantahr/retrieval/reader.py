@@ -39,14 +39,10 @@ class Reads(Protocol):
 class Reader:
     """Scores how well passages answer a question. Safe to call from several threads."""
 
-    def __init__(self, learned: Path = _LEARNED, *, layers: int | None = None) -> None:
-        """`learned` holds what training learned. With `layers`, only so many of the packaged model's run, untrained,
-        and `states` gives what comes out of them, for training.
-
-        Raises ModelError when the packaged model or `learned` is missing or damaged.
-        """
-        self._words = packaged_words()
-        self._session = _untrained(layers) if layers else _trained(learned)
+    def __init__(self, learned: Path = _LEARNED) -> None:
+        """`learned` holds what training learned. Raises ModelError when the packaged model or `learned` is missing or
+        damaged."""
+        self._session = _trained(learned)
 
     def log_odds(self, question: str, passages: Sequence[str]) -> LogOdds:
         """For each passage, the log-odds that it answers the question: float32, [len(passages)].
@@ -54,22 +50,19 @@ class Reader:
         What is longer than MAX_TOKENS together is cut at the end.
         """
         found = np.empty(len(passages), np.float32)
-        for places, odds in self._session.run(self._texts([(question, passage) for passage in passages])):
+        for places, odds in self._session.run(tokens_of([(question, passage) for passage in passages])):
             found[places] = odds[:, 0]
         return found
 
-    def states(self, pair: Pair) -> NDArray[np.float32]:
-        """What the last layer gives for a question with a passage: [tokens, size]."""
-        ((_, states),) = self._session.run(self._texts([pair]))
-        return np.asarray(states[0])
 
-    def _texts(self, pairs: Sequence[Pair]) -> list[Text]:
-        encoded = self._words.ids([text for pair in pairs for text in pair])
-        found: list[Text] = []
-        for question, passage in zip(encoded[::2], encoded[1::2], strict=True):
-            first = [CLS, *question[:QUESTION_TOKENS], SEP]
-            found.append((first, [*passage[: MAX_TOKENS - len(first) - 1], SEP]))
-        return found
+def tokens_of(pairs: Sequence[Pair]) -> list[Text]:
+    """Questions with passages as they are read together, cut to MAX_TOKENS."""
+    encoded = packaged_words().ids([text for pair in pairs for text in pair])
+    found: list[Text] = []
+    for question, passage in zip(encoded[::2], encoded[1::2], strict=True):
+        first = [CLS, *question[:QUESTION_TOKENS], SEP]
+        found.append((first, [*passage[: MAX_TOKENS - len(first) - 1], SEP]))
+    return found
 
 
 @functools.cache
@@ -89,11 +82,6 @@ def as_read(piece: Evidence) -> str:
     path = piece.section.heading_path
     below = [part for part in path if part != piece.section.title] or list(path)
     return f"{' - '.join(below[-2:])}: {piece.text}"
-
-
-def _untrained(layers: int) -> Session:
-    graph = Graph()
-    return Session(graph, {encoder(graph, packaged_base(), {}, layers).states: 3})
 
 
 def _trained(learned: Path) -> Session:

@@ -12,8 +12,9 @@ from quantahr.retrieval.minilm import packaged_base
 from quantahr.retrieval.reader import Reader
 from training.answer_fit import Judged, area, crossed, curve, judged, logistic, together
 from training.reader_data import Read, read
-from training.reader_fit import FIRST, Network, judge, mean_of, prepared, scores_of, some_of, train
+from training.reader_fit import Network, judge, mean_of, prepared, scores_of, some_of, train
 from training.retrieval_fit import Passage
+from training.upper import Lower
 
 PASSAGES = [
     Passage("leave", ("Leave",), "You have 25 days of leave a year. Leave is booked with your manager.", "1"),
@@ -35,27 +36,24 @@ def rows(index: Index) -> list[Read]:
 
 
 @pytest.fixture(scope="module")
-def lower() -> Reader:
-    return Reader(layers=FIRST)
+def lower() -> Lower:
+    return Lower()
 
 
 def test_a_sentence_that_answers_is_right_and_its_neighbours_are_not(rows: list[Read]) -> None:
-    answers = [passage for passage, right, kind in rows[0].pairs if right and kind == "unit"]
-    assert answers == ["Leave: You have 25 days of leave a year."]
-    assert len([pair for pair in rows[0].pairs if pair[2] == "unit"]) > 3
-    assert not any(right for _, right, _ in rows[1].pairs)
+    assert [passage for passage, right in rows[0].pairs if right] == ["Leave: You have 25 days of leave a year."]
+    assert len(rows[0].pairs) > 3
+    assert not any(right for _, right in rows[1].pairs)
 
 
-def test_a_question_is_also_seen_without_its_evidence(rows: list[Read]) -> None:
-    together_, without = [(passage, right) for passage, right, kind in rows[0].pairs if kind == "evidence"]
-    assert together_[1]
-    assert "25 days" in together_[0]
-    assert not without[1]
-    assert "25 days" not in without[0]
+def test_a_sentence_that_points_back_is_read_after_the_one_it_points_to(index: Index) -> None:
+    passages = [Passage("pay", ("Pay",), "The shift bonus is £9. It is paid in March. Wages come monthly.", "9")]
+    told = read(Index.build(passages, load_embedder()), "when is the bonus paid", {"pay"}, ["it is paid in march"], "t")
+    assert [passage for passage, right in told.pairs if right] == ["Pay: The shift bonus is £9. It is paid in March."]
 
 
 def test_training_learns_and_what_it_writes_serves_the_same(
-    rows: list[Read], lower: Reader, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    rows: list[Read], lower: Lower, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     torch.manual_seed(0)
     many = prepared(rows * 6, lower, np.random.default_rng(0))
@@ -91,11 +89,11 @@ def test_several_passes_are_served_as_their_mean(tmp_path: Path) -> None:
     assert (mean_of([tmp_path / "one.npz", tmp_path / "two.npz"])["weight"] == 2.5).all()
 
 
-def test_a_pass_always_sees_a_right_and_a_wrong_unit(rows: list[Read], lower: Reader) -> None:
+def test_a_pass_always_sees_a_right_and_a_wrong_unit(rows: list[Read], lower: Lower) -> None:
     whole = prepared(rows[:1], lower, np.random.default_rng(0))[0]
     for seed in range(5):
         seen = some_of(whole, np.random.default_rng(seed))
-        assert {right for _, right, kind in seen.pairs if kind == "unit"} == {True, False}
+        assert {right for _, right in seen.pairs} == {True, False}
         assert len(seen.pairs) == len(seen.states)
 
 

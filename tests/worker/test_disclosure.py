@@ -9,7 +9,6 @@ import pytest
 import yaml
 from numpy.typing import NDArray
 
-from quantahr.retrieval import load_embedder
 from quantahr.settings import Contacts
 from worker.answering import guard
 from worker.answering.disclosure import CERTAIN, Disclosure
@@ -33,7 +32,7 @@ class AnotherEmbedder:
 
 @pytest.fixture(scope="module")
 def disclosure() -> Disclosure:
-    return Disclosure(load_embedder())
+    return Disclosure()
 
 
 def routed(texts: Sequence[str], disclosure: Disclosure | None) -> list[str]:

@@ -2,11 +2,13 @@
 
 Patterns catch the words somebody thought of; this catches what means the same. A message is seen twice: as the vector
 of its meaning and as its words, word pairs and parts of words, which survive bad typing. The weights of one softmax
-over the topics are fitted by benchmarks/sensitive_fit.py and ship as disclosure.npz; the vectors' part belongs to one
-embedding model, and with any other the words alone are asked.
+over the topics are fitted by benchmarks/sensitive_fit.py and ship as disclosure.npz. Its vectors are those of the
+packaged model as it is, whatever the documents are searched with: training that brings questions closer to policies
+takes them away from what else they may mean. Where that model is not installed the words alone are asked.
 """
 
 import functools
+import logging
 import re
 import zlib
 from collections.abc import Iterator
@@ -16,7 +18,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from quantahr.errors import ModelError
 from quantahr.retrieval import Embedder
+from quantahr.retrieval.embedder import PackagedEmbedder
+
+log = logging.getLogger(__name__)
 
 Features = NDArray[np.float32]
 
@@ -24,10 +30,9 @@ ORDINARY = "ordinary"
 SELF_HARM = "self_harm"
 DIMENSION = 16384
 """With 4,096, words that have nothing in common fell on one number, and one in thirty self-harm messages was lost."""
-CERTAIN = 0.55
-"""From this probability on a message is a disclosure whatever the patterns say. 0.36, which cross-validation on the
-training texts suggests, recognises three in a hundred more and sends "feeling rough, can't come in, who do i tell" to a
-confidential adviser: on questions of two companies that nothing was trained on it takes half as many again for one."""
+CERTAIN = 0.46
+"""From this probability on a message is a disclosure whatever the patterns say. A lower one recognises one or two in a
+hundred more, and sends everyday questions of the "feeling rough, can't come in" kind to a confidential adviser."""
 DANGER = 0.12
 """From this probability of self-harm on the message goes to a human, however likely it is to be harmless. A missed one
 may cost a life and a false alarm a click: cross-validation gives 3 % more of them for under 1 % more false alarms."""
@@ -61,13 +66,24 @@ class Heard(NamedTuple):
     danger: float
 
 
+@functools.cache
+def as_packaged() -> Embedder | None:
+    """The packaged model as it is, loaded once; None where it is not installed."""
+    try:
+        return PackagedEmbedder(None)
+    except ModelError as error:
+        log.warning("disclosures are recognised by their words alone: %s", error)
+        return None
+
+
 class Disclosure:
     """Tells the topic of a disclosure by its meaning. Remembers no message."""
 
-    def __init__(self, embedder: Embedder) -> None:
-        """Loads the weights, in some milliseconds."""
+    def __init__(self, embedder: Embedder | None = None) -> None:
+        """Loads the weights, in some milliseconds. `embedder` is the packaged one if it is not given."""
         found = _weights()
-        self._embedder = embedder if str(found["embedder"]) == embedder.name else None
+        embedder = embedder or as_packaged()
+        self._embedder = embedder if embedder and str(found["embedder"]) == embedder.name else None
         kind = "both" if self._embedder else "words"
         self._matrix, self._bias = found[f"{kind}_matrix"], found[f"{kind}_bias"]
         self._topics = [str(topic) for topic in found["topics"]]

@@ -2,11 +2,11 @@
 
     python -m training.answer_fit [--reader READER.npz --learned-from NAME NAME] [--write]
 
-Three ideas. What was trained on a question is surer of it than of new ones, so only companies that neither the embedding
-model nor the reader has seen are used: all of data/companies but those named, and the last, which is kept for checking.
-What is fitted is what an employee meets: the evidence holds everything that was expected, or it does not, be it that the
-handbook says nothing or that retrieval did not find it. And questions are few, so likeness is weighed first, and then
-only its sum against the reader's few numbers; each company is judged by weights of the others.
+Three ideas. What was trained on a question is surer of it than of new ones, so only companies that neither embedding
+model nor reader has seen are used: all of data/companies but those named, and the last, which is kept for checking.
+What is fitted is what an employee meets: the evidence holds everything that was expected, or it does not, be it that
+the handbook says nothing or that retrieval did not find it. And questions are few, so likeness is weighed first, and
+then only its sum against the reader's few numbers; each company is judged by weights of the others.
 """
 
 import argparse
@@ -136,9 +136,7 @@ def together(likeness: Any, reading: Any) -> Any:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else None)
     parser.add_argument("--reader", type=Path, help="a reader's learned numbers; the one that ships if not given")
-    parser.add_argument(
-        "--learned-from", nargs="*", default=[], help="companies that the embedding model or the reader was trained on"
-    )
+    parser.add_argument("--learned-from", nargs="*", default=[], help="companies that something was trained on")
     parser.add_argument("--write", action="store_true", help=f"write {WEIGHTS}")
     chosen = parser.parse_args()
     embedder, cache = load_embedder(), EmbeddingCache(CACHE)

@@ -164,8 +164,8 @@ class Fixed:
 
 
 def test_what_the_reader_finds_right_is_shown_first() -> None:
-    rates = ("a weekday", "a Saturday", "a Sunday", "a public holiday", "New Year's Day", "a stand-by night", "a trip")
-    rates += ("a training day", "an open day", "a day of travel")
+    rates = ["a weekday", "a Saturday", "a Sunday", "a public holiday", "New Year's Day", "a stand-by night", "a trip"]
+    rates += ["a training day", "an open day", "a day of travel"]
     sections = [
         Passage(str(n), ("Overtime", rate), f"Overtime on {rate} is paid at rate {n}.", str(n))
         for n, rate in enumerate(rates)

@@ -1,10 +1,10 @@
 """Weighs the trained model's doubt against retrieval's opinion: the two numbers of worker/answering/support.py.
 
-    python -m benchmarks.support_fit NAME NAME … [--adapter GGUF] [--opinions FILE]
+    python -m benchmarks.support_fit [--adapter GGUF] [--opinions FILE]
 
-The companies named should be ones that neither the search's reader nor the adapter has learned from. Every question is
-searched, and the model asked for its doubt, once; then each pair of numbers is tried on all of them. What it shows is
-what an employee meets: of the answerable questions the share that is answered right with the right citation, of the
+It asks about companies that neither the search's models nor the adapter has learned from. Every question is searched,
+and the model asked for its doubt, once; then each pair of numbers is tried on all of them. What it shows is what an
+employee meets: of the answerable questions the share that is answered right with the right citation, of the
 unanswerable ones the share that is declined.
 """
 
@@ -25,6 +25,7 @@ from quantahr.prompt import Excerpt
 from quantahr.retrieval import Index, load_embedder, quotation
 from quantahr.retrieval.sections import EVERYONE
 from quantahr.settings import Settings
+from training.retrieval_fit import companies
 from worker.answering.support import doubt
 from worker.swap import open_active
 
@@ -87,7 +88,6 @@ def table(rows: Sequence[Seen], weight: float, cuts: Sequence[float]) -> list[st
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument("companies", nargs="*", help="folders of data/companies")
     parser.add_argument("--adapter", help="a GGUF LoRA; what ships if not given")
     parser.add_argument("--opinions", type=Path, help="keep the opinions here, and take them from here if it is there")
     chosen = parser.parse_args()
@@ -101,9 +101,8 @@ def main() -> None:
                 settings = settings.model_copy(
                     update={"model": settings.model.model_copy(update={"adapter": chosen.adapter})}
                 )
-            for name in chosen.companies:
-                folder = Path("data/companies") / name
-                rows += seen(name, folder / "policies", folder / "questions.jsonl", settings)
+            for folder in companies(left_out=True):
+                rows += seen(folder.name, folder / "policies", folder / "questions.jsonl", settings)
         if chosen.opinions:
             chosen.opinions.write_text("".join(json.dumps(asdict(row)) + "\n" for row in rows), encoding="utf-8")
     names = " | ".join(sorted({row.company for row in rows}))

@@ -1,9 +1,9 @@
 """Fits when the evidence answers: how likeness and the reader's verdict are weighed into one probability.
 
-    python -m training.answer_fit [--reader READER.npz --learned-from NAME NAME] [--write]
+    python -m training.answer_fit [--reader READER.npz] [--write]
 
 Three ideas. What was trained on a question is surer of it than of new ones, so only companies that neither embedding
-model nor reader has seen are used: all of data/companies but those named, and the last, which is kept for checking.
+model nor reader has seen are used (training/retrieval_fit.py names them); the last of them is kept for checking.
 What is fitted is what an employee meets: the evidence holds everything that was expected, or it does not, be it that
 the handbook says nothing or that retrieval did not find it. And questions are few, so likeness is weighed first, and
 then only its sum against the reader's few numbers; each company is judged by weights of the others.
@@ -29,7 +29,7 @@ from quantahr.retrieval.query import understand
 from quantahr.retrieval.reader import Reader, Reads
 from quantahr.retrieval.scoring import default_scorer
 from quantahr.retrieval.sections import EVERYONE
-from training.retrieval_fit import CACHE, WEIGHTS, companies
+from training.retrieval_fit import CACHE, LEFT_OUT, WEIGHTS, companies
 
 FEWER_MISSES = 0.45
 """Added to the bias, in log-odds: four in ten of these questions have no answer, which in use are about three."""
@@ -136,25 +136,22 @@ def together(likeness: Any, reading: Any) -> Any:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else None)
     parser.add_argument("--reader", type=Path, help="a reader's learned numbers; the one that ships if not given")
-    parser.add_argument("--learned-from", nargs="*", default=[], help="companies that something was trained on")
     parser.add_argument("--write", action="store_true", help=f"write {WEIGHTS}")
     chosen = parser.parse_args()
     embedder, cache = load_embedder(), EmbeddingCache(CACHE)
-    *fitted, checked = companies()
     reader = Reader(chosen.reader) if chosen.reader else Reader()
     alone: list[Judged] = []
     read: list[Judged] = []
     held: list[Judged] = []
-    for folder in (*fitted, checked):
+    for folder in companies(left_out=True):
         sections = [part for part in load_folder(folder / "policies").sections if EVERYONE in part.audience]
         golden = [row for row in read_golden(folder / "questions.jsonl") if row.kind.endswith("answerable")]
         index = Index.build(sections, embedder, cache)
-        if folder == checked:
+        if folder.name == LEFT_OUT[-1]:
             held = judged(folder.name, index, golden, reader)
             continue
-        if folder.name not in chosen.learned_from:
-            alone += judged(folder.name, index, golden, None)
-            read += judged(folder.name, index, golden, reader)
+        alone += judged(folder.name, index, golden, None)
+        read += judged(folder.name, index, golden, reader)
     likeness = logistic(*_table(alone))
     odds = crossed(alone)
     print(f"likeness: area under the curve {area(odds, _table(alone)[1]):.3f}, {len(alone)} questions")
@@ -170,7 +167,7 @@ def main() -> None:
     weights = together(likeness, logistic(*_table(joined)))
     x, right = _table(held)
     odds = x @ weights[:-1] + weights[-1]
-    print(f"{checked.name}: area under the curve {area(odds, right):.3f}, {len(held)} questions")
+    print(f"{LEFT_OUT[-1]}: area under the curve {area(odds, right):.3f}, {len(held)} questions")
     print("\n".join(curve(held, odds, CUTS)))
     if chosen.write:
         report = json.loads(WEIGHTS.read_text("utf-8"))

@@ -1,6 +1,7 @@
 """Trains the embedding model further on how employees ask.
 
-    python -m training.embedding_fit --out quantahr/retrieval/minilm_hr.npz [--leave-out NAME …]
+    python -m training.embedding_fit --out runs/embed/fold.npz
+    python -m training.reader_fit --out quantahr/retrieval/minilm_hr.npz --mean-of fold-2.npz fold-3.npz
 
 Two ideas. A question is pulled towards the sentence that answers it and away from those that the search finds beside it
 in the same handbook, which is what it has to tell apart when it serves. And a sentence is shown as the index embeds it,
@@ -25,7 +26,7 @@ from quantahr.retrieval.index import heading_of
 from quantahr.retrieval.minilm import packaged_base
 from quantahr.retrieval.order import best_first
 from quantahr.retrieval.scoring import View, default_scorer
-from training.retrieval_fit import CACHE, Asked, companies, company_questions, reading_questions
+from training.retrieval_fit import CACHE, LEFT_OUT, Asked, companies, company_questions, reading_questions
 from training.upper import Lower, Upper, padded
 
 QUESTIONS = 24
@@ -164,7 +165,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else None)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--epochs", type=int, default=EPOCHS)
-    parser.add_argument("--leave-out", nargs="*", default=[], help="companies not to learn from, besides the last")
     chosen = parser.parse_args()
     embedder, cache = load_embedder(), EmbeddingCache(CACHE)
 
@@ -176,9 +176,9 @@ def main() -> None:
     for row in taught(list(reading)):
         by_book.setdefault(id(row.view), []).append(row)
     books, held = list(by_book.values()), {}
-    for folder in companies():
+    for folder in (*companies(left_out=False), *companies(left_out=True)):
         book = list(taught(list(company_questions(folder / "policies", folder / "questions.jsonl", index_of))))
-        if folder.name in chosen.leave_out or folder == companies()[-1]:
+        if folder.name in LEFT_OUT:
             held[folder.name] = book
         else:
             books.append(book)

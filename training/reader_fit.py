@@ -1,10 +1,9 @@
 """Trains the reader: whether these sentences answer this question, by MiniLM reading both together (a cross-encoder).
 
-    python -m training.reader_fit --out runs/reader/fold.npz --leave-out NAME NAME
-    python -m training.reader_fit --out runs/reader/final.npz --continue-from runs/reader/fold.npz --epochs 5
-    python -m training.reader_fit --out quantahr/retrieval/reader.npz --mean-of fold.npz final-4.npz final-5.npz
+    python -m training.reader_fit --out runs/reader/fold.npz --epochs 5
+    python -m training.reader_fit --out quantahr/retrieval/reader.npz --mean-of fold-3.npz fold-4.npz
 
-The first leaves companies out, on which training/answer_fit.py weighs a reader that has not seen them.
+The companies that are left out are those on which training/answer_fit.py weighs it, and which tell when to stop.
 Each question is seen with the sentences that look most like its answer: the right ones must win over the others and
 over "none of them" (softmax), and each has a probability of its own (cross-entropy).
 """
@@ -26,7 +25,7 @@ from quantahr.retrieval.minilm import Base, packaged_base
 from quantahr.retrieval.reader import tokens_of
 from training.answer_fit import area
 from training.reader_data import Pair, Read, of_company, of_passages, reading_rows
-from training.retrieval_fit import CACHE, companies
+from training.retrieval_fit import CACHE, LEFT_OUT, companies
 from training.upper import RANK, Lower, Upper, padded
 
 LEARNING_RATE = 1e-3
@@ -62,13 +61,6 @@ class Network(Upper):
             "verdict_bias": self.verdict.bias,
         }
         return super().arrays() | {name: value.detach().numpy().astype(np.float16) for name, value in found.items()}
-
-    def _take(self, name: str, given: torch.Tensor) -> None:
-        if not name.startswith(("hidden", "verdict")):
-            super()._take(name, given)
-            return
-        linear = self.hidden if name.startswith("hidden") else self.verdict
-        (linear.bias if name.endswith("bias") else linear.weight).copy_(given if name.endswith("bias") else given.T)
 
 
 @dataclasses.dataclass(slots=True)
@@ -184,7 +176,7 @@ def mean_of(files: Sequence[Path]) -> dict[str, Any]:
     return {name: np.mean([one[name] for one in held], 0, np.float32).astype(np.float16) for name in held[0]}
 
 
-def gathered(folder: Path, left_out: Sequence[str] = ()) -> tuple[list[Read], dict[str, list[Read]]]:
+def gathered(folder: Path) -> tuple[list[Read], dict[str, list[Read]]]:
     """What is learned from, and by name what is only judged. `folder` keeps them between runs."""
     embedder, cache = load_embedder(), EmbeddingCache(CACHE)
 
@@ -207,11 +199,10 @@ def gathered(folder: Path, left_out: Sequence[str] = ()) -> tuple[list[Read], di
     golden = Path("data/golden/golden.jsonl")
     rows += kept("golden", lambda: of_company(Path("data/hr_policies"), golden, index_of))
     checks = {"reading": kept("reading_held", lambda: of_passages(reading_rows(held_out=True), index_of, vectors_of))}
-    *_, last = folders = companies()
-    for company in folders:
+    for company in (*companies(left_out=False), *companies(left_out=True)):
         questions = company / "questions.jsonl"
         found = kept(f"company_{company.name}", lambda c=company, q=questions: of_company(c / "policies", q, index_of))
-        if company == last or company.name in left_out:
+        if company.name in LEFT_OUT:
             checks[company.name] = found
         else:
             rows += found
@@ -222,15 +213,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else None)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--epochs", type=int, default=EPOCHS)
-    parser.add_argument("--leave-out", nargs="*", default=[], help="companies not to learn from, besides the last")
-    parser.add_argument("--continue-from", type=Path, help="begin with what an earlier training learned")
     parser.add_argument("--mean-of", type=Path, nargs="+", help="instead of training, the mean of what these learned")
     parser.add_argument("--folder", type=Path, default=Path("runs/reader"), help="keeps the candidates")
     chosen = parser.parse_args()
     if chosen.mean_of:
         np.savez_compressed(chosen.out, **mean_of(chosen.mean_of))
         return
-    rows, checks = gathered(chosen.folder, chosen.leave_out)
+    rows, checks = gathered(chosen.folder)
     lower, chance = Lower(), np.random.default_rng(0)
     held = {name: prepared(part, lower, chance) for name, part in checks.items()}
 
@@ -239,8 +228,6 @@ def main() -> None:
             print(f"  {name}: {judge(part, trained)}", flush=True)
 
     network = Network(packaged_base())
-    if chosen.continue_from:
-        network.continue_from(chosen.continue_from)
     train(prepared(rows, lower, chance), network, chosen.out, check, chosen.epochs)
 
 

@@ -7,7 +7,6 @@ and training takes minutes on two cores.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -121,22 +120,6 @@ class Upper(torch.nn.Module):
             else:
                 found |= {f"{name}_weight": part.weight, f"{name}_bias": part.bias}
         return {name: value.detach().numpy().astype(np.float16) for name, value in found.items()}
-
-    def continue_from(self, learned: Path) -> None:
-        """Take over what `arrays` gave, written to a file by an earlier training."""
-        with np.load(learned) as held, torch.no_grad():
-            for name, value in self.arrays().items():
-                given = torch.tensor(held[name].astype(np.float32))
-                if given.shape != value.shape:
-                    raise ValueError(f"{learned} is of another shape: train it anew.")
-                self._take(name, given)
-            for part in self.parts.values():
-                if isinstance(part, Matrix):
-                    part.up /= SCALE
-
-    def _take(self, name: str, given: torch.Tensor) -> None:
-        part, _, last = name.rpartition("_")
-        getattr(self.parts[part], last).copy_(given)
 
 
 def padded(texts: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:

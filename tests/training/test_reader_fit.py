@@ -70,19 +70,6 @@ def test_training_learns_and_what_it_writes_serves_the_same(
     assert served[[pair[1] for pair in many[0].pairs]].min() > served[[not pair[1] for pair in many[0].pairs]].max()
 
 
-def test_training_goes_on_from_what_was_learned(tmp_path: Path) -> None:
-    first, second = Network(packaged_base(), rank=4), Network(packaged_base(), rank=4)
-    with torch.no_grad():
-        for value in first.parameters():
-            value.add_(0.01)
-    np.savez(tmp_path / "reader.npz", **first.arrays())
-    second.continue_from(tmp_path / "reader.npz")
-    for name, value in second.arrays().items():
-        assert np.allclose(value, first.arrays()[name], atol=1e-3), name
-    with pytest.raises(ValueError, match="another shape"):
-        Network(packaged_base(), rank=8).continue_from(tmp_path / "reader.npz")
-
-
 def test_several_passes_are_served_as_their_mean(tmp_path: Path) -> None:
     for name, value in (("one", 1.0), ("two", 4.0)):
         np.savez(tmp_path / f"{name}.npz", weight=np.full((2, 2), value, np.float16))

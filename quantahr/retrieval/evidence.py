@@ -26,7 +26,7 @@ _SECTION_SHARE = 1.2
 _NEIGHBOUR_SHARE = 0.4
 _NEAR = 0.6
 _READ_SHARE = 0.2
-READ_UNITS = 8
+READ_UNITS = 5
 """Units that are read. Reading is what a search costs most, and more of them find little more."""
 
 

@@ -47,7 +47,14 @@ def _quotation(pieces: Sequence[Evidence], question: str) -> Quotation:
     chosen = {number for piece in pieces for number in _numbers(piece, units)}
     if not chosen:
         return Quotation(section, " … ".join(piece.text for piece in pieces))
+    chosen |= {number + 1 for number in chosen if _is_caption(units, number)}
     return Quotation(section, _text(units, _rows(units, _closed(units, chosen), question)))
+
+
+def _is_caption(units: Sequence[Unit], number: int) -> bool:
+    """Whether a unit is the title of the table below it, which says nothing without its rows."""
+    below = units[number + 1].kind if number + 1 < len(units) else ""
+    return below == "row" and units[number].kind == "sentence" and units[number].text[-1:] not in ".!?"
 
 
 def _numbers(piece: Evidence, units: Sequence[Unit]) -> list[int]:

@@ -93,3 +93,11 @@ def test_items_keep_their_lines_and_say_what_introduces_them_once() -> None:
 
 def test_without_evidence_nothing_is_quoted() -> None:
     assert gather([], "anything") == ()
+
+
+def test_the_title_of_a_table_brings_its_rows() -> None:
+    whole = quoted(SICK, "how long do i get sick pay", "Sick pay")
+    assert whole.startswith("Sick pay\n")
+    assert all(country in whole for country in ("Germany", "Ireland", "United Kingdom"))
+    assert "Germany" not in quoted(SICK, "how long do i get sick pay in ireland", "Sick pay")
+    assert "Germany" not in quoted(SICK, "when is it paid", "It is paid monthly.")

@@ -10,7 +10,6 @@ unanswerable ones the share that is declined.
 
 import argparse
 import json
-import math
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -26,11 +25,10 @@ from quantahr.retrieval import Index, load_embedder, quotation
 from quantahr.retrieval.sections import EVERYONE
 from quantahr.settings import Settings
 from training.retrieval_fit import companies
-from worker.answering.support import doubt
+from worker.answering.support import doubt, log_odds
 from worker.swap import open_active
 
 WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
-_FLOOR = 1e-4
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +67,7 @@ def seen(company: str, policies: Path, questions: Path, settings: Settings) -> l
 
 def table(rows: Sequence[Seen], weight: float, cuts: Sequence[float]) -> list[str]:
     """Lines of a table, one for each cut of the sum in log-odds: answered right, answered at all, declined."""
-    odds = np.array([_odds(row.likely) - weight * _odds(row.doubtful) for row in rows])
+    odds = np.array([log_odds(row.likely) - weight * log_odds(row.doubtful) for row in rows])
     answerable, right = np.array([row.answerable for row in rows]), np.array([row.right for row in rows])
     names = sorted({row.company for row in rows})
     lines = []
@@ -109,13 +107,9 @@ def main() -> None:
     print(f"| weight | cut, log-odds | {names} | mean | sum |")
     print("|---" * (len({row.company for row in rows}) + 4) + "|")
     for weight in WEIGHTS:
-        odds = [_odds(row.likely) - weight * _odds(row.doubtful) for row in rows]
+        odds = [log_odds(row.likely) - weight * log_odds(row.doubtful) for row in rows]
         cuts = [percentile(odds, share) for share in (0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6)]
         print("\n".join(table(rows, weight, cuts)))
-
-
-def _odds(probability: float) -> float:
-    return math.log((probability + _FLOOR) / (1 - probability + _FLOOR))
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from quantahr.store import Store
 log = logging.getLogger(__name__)
 
 _BETWEEN_TRIES = 0.5
+"""Seconds."""
 HOLD_SECONDS = 4
 """How often a delivery says that it is alive; a third of the time after which another bot process takes it over."""
 

@@ -26,6 +26,7 @@ DRAFTS_ARE_HRS = "Drafts are for HR only. For a question about a policy, just as
 GAPS_ARE_HRS = "Only HR sees what I could not answer."
 NO_GAPS = f"Nothing at the moment: no question without an answer was asked by {FEWEST} people or more."
 _UNFILLED = re.compile(r"\[[^\]\d][^\]]*\]")
+"""A gap in a draft, "[name]"; "[1]" is a reference."""
 SETTLED = "This has been settled already."
 WHAT_TO_SUMMARISE = "What shall I summarise? For example: `/hr summarise parental leave in 5 sentences`."
 

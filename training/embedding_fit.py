@@ -27,7 +27,7 @@ from quantahr.retrieval.minilm import packaged_base
 from quantahr.retrieval.order import best_first
 from quantahr.retrieval.scoring import View, default_scorer
 from training.retrieval_fit import CACHE, LEFT_OUT, Asked, companies, company_questions, reading_questions
-from training.upper import Lower, Upper, padded
+from training.upper import Lower, Upper, keep_pass, padded
 
 QUESTIONS = 24
 """Questions in a step, all about one handbook."""
@@ -139,9 +139,7 @@ def train(books: Sequence[Sequence[Taught]], network: Upper, texts: Texts, out: 
             optimizer.step()
             schedule.step()
             losses.append(loss.item())
-        for file in (out.with_stem(f"{out.stem}-{epoch + 1}"), out):
-            np.savez_compressed(file, **network.arrays())
-        print(f"pass {epoch + 1}: loss {np.mean(losses):.4f}, {time.monotonic() - began:.0f} s", flush=True)
+        keep_pass(network, out, epoch, losses, time.monotonic() - began)
         check(network)
 
 

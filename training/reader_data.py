@@ -21,7 +21,7 @@ from quantahr.retrieval.order import best_first
 from quantahr.retrieval.query import understand
 from quantahr.retrieval.scoring import default_scorer
 from quantahr.retrieval.sections import EVERYONE
-from training.dataset.handbooks import holds, matches_source, plain
+from training.dataset.handbooks import holds, matches_source, plain, proofs
 from training.retrieval_fit import READING, handbooks, used_for_embedding
 
 CANDIDATES = 16
@@ -67,8 +67,7 @@ def of_company(policies: Path, questions: Path, index_of: Any) -> Iterator[Read]
     index = index_of(sections)
     for row in read_golden(questions):
         right = {section.id for section in sections for source in row.sources if matches_source(section, source)}
-        evidence = [plain(text) for text in row.evidence]
-        expected = [] if evidence else [plain(text) for group in row.expect for text in group]
+        evidence, expected = proofs(row)
         if row.kind == "unanswerable":
             yield read(index, row.question, set(), [], policies.parent.name)
         elif row.kind == "answerable" and right:

@@ -26,7 +26,7 @@ from quantahr.retrieval.reader import tokens_of
 from training.answer_fit import area
 from training.reader_data import Pair, Read, of_company, of_passages, reading_rows
 from training.retrieval_fit import CACHE, LEFT_OUT, companies
-from training.upper import RANK, Lower, Upper, padded
+from training.upper import RANK, Lower, Upper, keep_pass, padded
 
 LEARNING_RATE = 1e-3
 QUESTIONS = 12
@@ -146,9 +146,7 @@ def train(rows: Sequence[Prepared], network: Network, out: Path, check: Any, epo
             optimizer.step()
             schedule.step()
             losses.append(loss.item())
-        for file in (out.with_stem(f"{out.stem}-{epoch + 1}"), out):
-            np.savez_compressed(file, **network.arrays())
-        print(f"pass {epoch + 1}: loss {np.mean(losses):.4f}, {time.monotonic() - began:.0f} s", flush=True)
+        keep_pass(network, out, epoch, losses, time.monotonic() - began)
         check(network)
 
 

@@ -28,7 +28,7 @@ from quantahr.retrieval.evidence import pick, worth
 from quantahr.retrieval.query import Query, understand
 from quantahr.retrieval.scoring import SECTION_FEATURES, UNIT_FEATURES, Scorer, View, default_scorer
 from quantahr.retrieval.sections import EVERYONE
-from training.dataset.handbooks import holds, matches_source, plain
+from training.dataset.handbooks import holds, matches_source, plain, proofs
 
 READING = Path("data/general_knowledge")
 WEIGHTS = Path("quantahr/retrieval/weights.json")
@@ -125,8 +125,7 @@ def company_questions(policies: Path, questions: Path, index_of: Any) -> Iterato
     sections = [section for section in load_folder(policies).sections if EVERYONE in section.audience]
     index = index_of(sections)
     for row in read_golden(questions):
-        evidence = [plain(text) for text in row.evidence]
-        expected = [] if evidence else [plain(text) for group in row.expect for text in group]
+        evidence, expected = proofs(row)
         right = {section.id for section in sections for source in row.sources if matches_source(section, source)}
         if row.kind == "answerable" and right:
             yield asked_of(index, row.question, right, partial(holds, evidence=evidence, expected=expected))

@@ -7,6 +7,7 @@ and training takes minutes on two cores.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -126,3 +127,10 @@ def padded(texts: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
     """States of texts, [tokens, size] each, as one batch, and its mask."""
     mask = torch.nn.utils.rnn.pad_sequence([torch.ones(len(one)) for one in texts], batch_first=True)
     return torch.nn.utils.rnn.pad_sequence(list(texts), batch_first=True).to(DTYPE), mask
+
+
+def keep_pass(network: Upper, out: Path, epoch: int, losses: Sequence[float], seconds: float) -> None:
+    """Write what has been learned to `out`, and beside it under the number of the pass; say how the pass went."""
+    for file in (out.with_stem(f"{out.stem}-{epoch + 1}"), out):
+        np.savez_compressed(file, **network.arrays())
+    print(f"pass {epoch + 1}: loss {np.mean(losses):.4f}, {seconds:.0f} s", flush=True)

@@ -186,8 +186,7 @@ def _example(company: _Company, source: str, listed: _Listed, question: Golden, 
 
 def right_units(view: View, question: Golden) -> set[int]:
     """The units of a handbook that answer a question, all of them in the sections that it names."""
-    evidence = [plain(text) for text in question.evidence]
-    expected = [] if evidence else [plain(text) for group in question.expect for text in group]
+    evidence, expected = proofs(question)
     if question.kind != "answerable":
         return set()
     places = {
@@ -201,6 +200,12 @@ def right_units(view: View, question: Golden) -> set[int]:
         for at, unit in enumerate(view.units)
         if int(view.owner[at]) in places and holds(plain(unit.quoted), plain(unit.text), evidence, expected)
     }
+
+
+def proofs(question: Golden) -> tuple[list[str], list[str]]:
+    """What `holds` looks for: the sentences that answer or, where a question names none, the words it expects."""
+    evidence = [plain(text) for text in question.evidence]
+    return evidence, [] if evidence else [plain(text) for group in question.expect for text in group]
 
 
 def holds(quoted: str, text: str, evidence: Sequence[str], expected: Sequence[str]) -> bool:

@@ -35,9 +35,10 @@ def open_question(answerable: float, cut: float) -> bool:
 
 def together(answerable: float, doubtful: float) -> float:
     """The probability that the evidence answers, from retrieval's opinion and the model's doubt."""
-    odds = _log_odds(answerable) - WEIGHT * _log_odds(doubtful) + SHIFT
+    odds = log_odds(answerable) - WEIGHT * log_odds(doubtful) + SHIFT
     return 1 / (1 + math.exp(-odds))
 
 
-def _log_odds(probability: float) -> float:
+def log_odds(probability: float) -> float:
+    """The log-odds of a probability, finite at 0 and 1, too."""
     return math.log((probability + _FLOOR) / (1 - probability + _FLOOR))

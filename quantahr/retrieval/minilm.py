@@ -279,14 +279,19 @@ class Session:
 
 
 def batches(lengths: Sequence[int], most: int = BATCH_TOKENS) -> list[list[int]]:
-    """The places of texts, like lengths together, in batches of at most `most` tokens, padding counted; two at least,
-    of about the same size if they can be. A text that is longer has its own."""
+    """The places of texts, like lengths together, in batches of at most `most` tokens, padding counted.
+
+    What two batches hold is parted so that the larger is as small as it can be. A text that is longer has its own.
+    """
     order = sorted(range(len(lengths)), key=lengths.__getitem__)
-    room = min(most, max(-(-sum(lengths) // 2), max(lengths, default=0)))
+    larger = [max(at * lengths[order[at - 1]], (len(order) - at) * lengths[order[-1]]) for at in range(1, len(order))]
+    if larger and min(larger) <= most:
+        at = 1 + larger.index(min(larger))
+        return [order[:at], order[at:]]
     found: list[list[int]] = []
     while order:
         longest = lengths[order[-1]]
-        found.append([order.pop() for _ in range(min(len(order), max(1, room // max(longest, 1))))])
+        found.append([order.pop() for _ in range(min(len(order), max(1, most // max(longest, 1))))])
     return found
 
 

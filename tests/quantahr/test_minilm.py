@@ -16,9 +16,10 @@ def test_every_text_is_in_one_batch_and_batches_stay_small(lengths: list[int]) -
         assert len(batch) == 1 or len(batch) * longest <= 64
 
 
-def test_two_texts_are_two_batches_so_that_both_cores_have_one() -> None:
-    assert batches([12, 20]) == [[1], [0]]
-    assert [len(batch) for batch in batches([136, 45, 45])] == [1, 2]
+def test_what_two_batches_hold_is_parted_so_that_both_cores_are_done_at_about_the_same_time() -> None:
+    assert batches([12, 20]) == [[0], [1]]
+    assert batches([136, 45, 45]) == [[1, 2], [0]]
+    assert batches([60, 50, 45, 40, 30]) == [[4, 3, 2], [1, 0]]
 
 
 def test_padding_is_masked_and_the_second_text_has_a_type_of_its_own() -> None:

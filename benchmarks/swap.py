@@ -1,11 +1,12 @@
 """Model swaps under load, through the real path: Redis, Celery, a worker process, llama.cpp, two adapters.
 
-    python -m benchmarks.swap [--swaps 100] [--clients 8] [--minutes 30] [--adapter A.gguf --adapter B.gguf]
+    python -m benchmarks.swap [--swaps 100] [--clients 8] [--minutes 30] [--quote] [--adapter A.gguf …]
 
-Clients ask without a pause, and the model phrases every answer. Rounds with swaps and rounds of the same length without
-take turns, so that whatever else the machine does weighs on both. An answer is mixed if it began twice, if its pieces
-do not join to its text, or if its text is what only the other version says; it is saved if the model was taken away
-under it and the documents were quoted instead. Memory is the worker's resident set.
+Clients ask without a pause, and the model phrases every answer; with --quote the documents are quoted, as it ships.
+Three versions take turns, so that each is loaded anew: a worker keeps the one before. Rounds with swaps and rounds of
+the same length without take turns, so that whatever else the machine does weighs on both. An answer is mixed if it
+began twice, if its pieces do not join to its text, or if its text is what only another version says; it is saved if the
+model was taken away under it and the documents were quoted instead. Memory is the worker's resident set.
 """
 
 import argparse
@@ -38,8 +39,8 @@ from quantahr.registry.activation import activate, wait_for_workers
 from quantahr.settings import Settings
 
 ROOT = Path(__file__).parents[1]
-WEAKER = 0.05
-"""How much of the shipped adapter the other version keeps: little, so that their words differ. With 0.7, answers that
+WEAKER = (0.05, 0.02)
+"""How much of the shipped adapter the other versions keep: little, so that their words differ. With 0.7, answers that
 were computed side by side turned into the other version's by rounding."""
 PER_ROUND = 5
 """Swaps in a round."""
@@ -96,7 +97,7 @@ class Outcome:
         ]
 
     def in_other_words(self) -> list[Asked]:
-        """Answers given during a swap in words that only the other version has.
+        """Answers given during a swap in words that only another version has.
 
         A version's own words are what it said alone and while nothing was swapped: four answers computed together
         differ a little from one computed alone, and near a tie that turns a word.
@@ -121,7 +122,7 @@ class Outcome:
         ]
 
     def turned_without_a_swap(self) -> int:
-        """How many answers have the other version's words though nothing was swapped: the measure's own noise."""
+        """How many answers have another version's words though nothing was swapped: the measure's own noise."""
         return sum(
             1
             for asked in self.answers
@@ -196,7 +197,7 @@ class Clients:
 
 
 @contextlib.contextmanager
-def worker_process(folder: Path, policies: Path) -> Iterator[tuple[Settings, psutil.Process]]:
+def worker_process(folder: Path, policies: Path, *, phrase: bool = True) -> Iterator[tuple[Settings, psutil.Process]]:
     """A Redis and a worker in `folder`, ready to answer."""
     server = EmbeddedRedis(folder / "redis")
     server.start(lambda _: None)
@@ -206,7 +207,7 @@ def worker_process(folder: Path, policies: Path) -> Iterator[tuple[Settings, psu
         "QUANTAHR_STATE_DIR": str(settings.state_dir),
         "QUANTAHR_POLICIES_DIR": str(policies),
         # Tokens are what a swap could disturb or mix; quoting would show none of the model's.
-        "QUANTAHR_ANSWERING__PHRASE": "true",
+        "QUANTAHR_ANSWERING__PHRASE": str(phrase).lower(),
         "LOG_LEVEL": "INFO",
     }
     with (folder / "worker.log").open("wb") as log:
@@ -287,16 +288,17 @@ def swap_to(settings: Settings, version: str) -> float:
     return time.monotonic() - began
 
 
-def two_adapters(folder: Path) -> list[Path]:
-    """The shipped adapter and a weaker copy of it; without one, two that change next to nothing."""
+def three_adapters(folder: Path) -> list[Path]:
+    """The shipped adapter and two weaker copies of it; without one, three that change next to nothing."""
     from quantahr.registry.registry import find_shipped
 
     shipped = find_shipped()
     if shipped:
-        return [shipped / "adapter.gguf", weaker(shipped / "adapter.gguf", folder / "weaker.gguf", WEAKER)]
+        whole = shipped / "adapter.gguf"
+        return [whole, *(weaker(whole, folder / f"weaker-{share}.gguf", share) for share in WEAKER)]
     from tests.fakes.tiny_adapter import write_adapter
 
-    return [write_adapter(folder / f"adapter-{seed}.gguf", seed=seed) for seed in (1, 2)]
+    return [write_adapter(folder / f"adapter-{seed}.gguf", seed=seed) for seed in (1, 2, 3)]
 
 
 def weaker(source: Path, target: Path, factor: float) -> Path:
@@ -354,9 +356,9 @@ def report(outcome: Outcome, clients: int, saved: int) -> list[str]:
         ("answers whose pieces do not join", f"{len(outcome.torn())}"),
         ("answers begun twice", f"{len(outcome.begun_twice())}"),
         (
-            "answers in words that only the other version has",
+            "answers in words that only another version has",
             f"{len(outcome.in_other_words())} ({outcome.told_apart()} questions tell the versions apart; without a "
-            f"swap {outcome.turned_without_a_swap()} of {len(quiet)} have the words that the other version has alone)",
+            f"swap {outcome.turned_without_a_swap()} of {len(quiet)} have the words that another version has alone)",
         ),
         ("answers that lost the model and quoted", f"{saved}"),
     ]
@@ -386,7 +388,8 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--minutes", type=float, default=600.0, help="end after this, with fewer swaps")
     parser.add_argument("--questions", type=int, default=12, help="how many different questions")
-    parser.add_argument("--adapter", type=Path, action="append", help="a GGUF LoRA; give two")
+    parser.add_argument("--quote", action="store_true", help="quote the documents, as it ships: short answers")
+    parser.add_argument("--adapter", type=Path, action="append", help="a GGUF LoRA; give three")
     parser.add_argument("--out", type=Path, help="write the table here, anew after every round")
     chosen = parser.parse_args()
     # Told to stop, it ends its worker and its Redis, too.
@@ -403,9 +406,9 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory(prefix="quantahr-swap-") as name:
         folder = Path(name)
-        adapters = chosen.adapter or two_adapters(folder)
+        adapters = chosen.adapter or three_adapters(folder)
         golden = [one.question for one in read_golden(ROOT / "data/golden/golden.jsonl") if one.kind == "answerable"]
-        with worker_process(folder, ROOT / "data/hr_policies") as (settings, worker):
+        with worker_process(folder, ROOT / "data/hr_policies", phrase=not chosen.quote) as (settings, worker):
             outcome = asyncio.run(
                 run(
                     settings,

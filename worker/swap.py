@@ -200,12 +200,14 @@ class Follower:
     def _swap(self, wanted: str, version: Version | None, serial: int) -> bool:
         began = time.monotonic()
         engine = self._take_previous(wanted)
+        why = ""
         try:
+            # What served until the last swap is as it was: nobody who goes back waits for its canaries.
             if engine is None:
                 self._drop_previous()
                 engine = self._load(_path(self._registry, version, self._settings) if version else None)
-            # The base alone has learned nothing that a canary could ask for, and must always be there to go back to.
-            why = _stranger(self._settings, version, engine) or self._canary(engine) if version else ""
+                # The base alone has learned nothing that a canary could ask for, and must always be there.
+                why = _stranger(self._settings, version, engine) or self._canary(engine) if version else ""
         except QuantaHRError as error:
             why = str(error)
         except Exception as error:

@@ -34,8 +34,10 @@ class Answers:
         self.version = EngineVersion("b" * 12, cached_sha256(Path(adapter))[:12] if adapter else None, "fake")
         self._says = says
         self.closed = False
+        self.asked = 0
 
     def generate(self, messages: Sequence[Message], **_: Any) -> Generation:
+        self.asked += 1
         text = self._says or messages[-1]["content"].splitlines()[0]
         return Generation(text, 10, 5, "stop", 1.0, 0)
 
@@ -121,7 +123,7 @@ def test_a_worker_starts_with_the_active_version_and_follows_the_pointer(
     assert (follower.state.serving, follower.state.serial) == (BASE, 3)
 
 
-def test_a_rollback_takes_the_engine_that_was_kept(
+def test_a_rollback_takes_the_engine_that_was_kept_without_asking_it_again(
     follower: Follower, registry: Registry, versions: list[Version], loader: Loader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(swap, "free_memory", lambda: 8 << 30)
@@ -130,10 +132,12 @@ def test_a_rollback_takes_the_engine_that_was_kept(
         registry.activate(version.id, actor="ada")
         serves(follower)
         follower.look()
+    asked = [engine.asked for engine in loader.loaded]
+    assert asked[1] > 0
     registry.rollback(actor="ada")
     assert follower.look()
     assert serves(follower) == one.id
-    assert len(loader.loaded) == 2
+    assert [engine.asked for engine in loader.loaded] == asked
     registry.activate(three.id, actor="ada")
     follower.look()
     assert [engine.closed for engine in loader.loaded] == [False, True, False]

@@ -2,9 +2,9 @@
 
     python benchmarks/sensitive_fit.py [--write]
 
-It learns from benchmarks/sensitive/, and from the questions of data/general_knowledge and of the handbooks in
-data/companies (ordinary, unless a line is among the disclosures); never from tests/worker/guard_heldout*.yaml, nor from
-the questions of the two companies that the product is judged on. Without --write it only measures what is there.
+It learns from benchmarks/sensitive/, and from the questions of data/general_knowledge and of the invented companies'
+handbooks in data (ordinary, unless a line is among the disclosures); never from tests/worker/guard_heldout*.yaml, nor
+from the questions of the two companies that the product is judged on. Without --write it only measures what is there.
 """
 
 import argparse
@@ -24,7 +24,7 @@ ROOT = Path(__file__).parent.parent
 WEIGHTS = ROOT / "worker/answering/disclosure.npz"
 HELD_OUT = (ROOT / "tests/worker/guard_heldout.yaml", ROOT / "tests/worker/guard_heldout_second.yaml")
 JUDGED_ON = (ROOT / "data/golden/golden.jsonl", ROOT / "tests/companies/kahawai_ferries/questions_dev.jsonl")
-COMPANIES = tuple(sorted((ROOT / "data/companies").glob("*/questions.jsonl")))
+COMPANIES = tuple(sorted((ROOT / "data").glob("*companies/*/questions.jsonl")))
 _DECAY = 4e-5
 _WEIGHTS = {"self_harm": 1.5}
 """Of a topic's messages, where it is not 1: to miss one of these is the worst that the guard can do."""

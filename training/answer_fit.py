@@ -29,7 +29,7 @@ from quantahr.retrieval.query import understand
 from quantahr.retrieval.reader import Reader, Reads
 from quantahr.retrieval.scoring import default_scorer
 from quantahr.retrieval.sections import EVERYONE
-from training.retrieval_fit import CACHE, LEFT_OUT, WEIGHTS, companies
+from training.retrieval_fit import CACHE, CHECKED, WEIGHTS, companies
 
 FEWER_MISSES = 0.45
 """Added to the bias, in log-odds: four in ten of these questions have no answer, which in use are about three."""
@@ -147,7 +147,7 @@ def main() -> None:
         sections = [part for part in load_folder(folder / "policies").sections if EVERYONE in part.audience]
         golden = [row for row in read_golden(folder / "questions.jsonl") if row.kind.endswith("answerable")]
         index = Index.build(sections, embedder, cache)
-        if folder.name == LEFT_OUT[-1]:
+        if folder.name == CHECKED:
             held = judged(folder.name, index, golden, reader)
             continue
         alone += judged(folder.name, index, golden, None)
@@ -167,7 +167,7 @@ def main() -> None:
     weights = together(likeness, logistic(*_table(joined)))
     x, right = _table(held)
     odds = x @ weights[:-1] + weights[-1]
-    print(f"{LEFT_OUT[-1]}: area under the curve {area(odds, right):.3f}, {len(held)} questions")
+    print(f"{CHECKED}: area under the curve {area(odds, right):.3f}, {len(held)} questions")
     print("\n".join(curve(held, odds, CUTS)))
     if chosen.write:
         report = json.loads(WEIGHTS.read_text("utf-8"))

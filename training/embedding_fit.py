@@ -176,7 +176,7 @@ def main() -> None:
     books, held = list(by_book.values()), {}
     for folder in (*companies(left_out=False), *companies(left_out=True)):
         book = list(taught(list(company_questions(folder / "policies", folder / "questions.jsonl", index_of))))
-        if folder.name in LEFT_OUT:
+        if folder.parent == LEFT_OUT:
             held[folder.name] = book
         else:
             books.append(book)

@@ -24,11 +24,12 @@ from quantahr.prompt import Excerpt
 from quantahr.retrieval import Index, load_embedder, quotation
 from quantahr.retrieval.sections import EVERYONE
 from quantahr.settings import Settings
+from training.answer_fit import area
 from training.retrieval_fit import companies
 from worker.answering.support import doubt, log_odds
 from worker.swap import open_active
 
-WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
+WEIGHTS = (0.0, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,25 @@ def seen(company: str, policies: Path, questions: Path, settings: Settings) -> l
     return found
 
 
+def opinions(kept: Path | None, adapter: str | None) -> list[Seen]:
+    """The questions of every company that is left out; `kept` holds those of the companies that were asked before."""
+    found: list[Seen] = []
+    if kept and kept.is_file():
+        found = [Seen(**json.loads(line)) for line in kept.read_text("utf-8").splitlines()]
+    known = {row.company for row in found}
+    with tempfile.TemporaryDirectory(prefix="support-") as state:
+        settings = Settings(state_dir=Path(state))
+        if adapter:
+            settings = settings.model_copy(update={"model": settings.model.model_copy(update={"adapter": adapter})})
+        for folder in companies(left_out=True):
+            if folder.name in known:
+                continue
+            found += seen(folder.name, folder / "policies", folder / "questions.jsonl", settings)
+            if kept:
+                kept.write_text("".join(json.dumps(asdict(row)) + "\n" for row in found), encoding="utf-8")
+    return found
+
+
 def table(rows: Sequence[Seen], weight: float, cuts: Sequence[float]) -> list[str]:
     """Lines of a table, one for each cut of the sum in log-odds: answered right, answered at all, declined."""
     odds = np.array([log_odds(row.likely) - weight * log_odds(row.doubtful) for row in rows])
@@ -89,23 +109,16 @@ def main() -> None:
     parser.add_argument("--adapter", help="a GGUF LoRA; what ships if not given")
     parser.add_argument("--opinions", type=Path, help="keep the opinions here, and take them from here if it is there")
     chosen = parser.parse_args()
-    rows: list[Seen] = []
-    if chosen.opinions and chosen.opinions.is_file():
-        rows = [Seen(**json.loads(line)) for line in chosen.opinions.read_text("utf-8").splitlines()]
-    else:
-        with tempfile.TemporaryDirectory(prefix="support-") as state:
-            settings = Settings(state_dir=Path(state))
-            if chosen.adapter:
-                settings = settings.model_copy(
-                    update={"model": settings.model.model_copy(update={"adapter": chosen.adapter})}
-                )
-            for folder in companies(left_out=True):
-                rows += seen(folder.name, folder / "policies", folder / "questions.jsonl", settings)
-        if chosen.opinions:
-            chosen.opinions.write_text("".join(json.dumps(asdict(row)) + "\n" for row in rows), encoding="utf-8")
-    names = " | ".join(sorted({row.company for row in rows}))
-    print(f"| weight | cut, log-odds | {names} | mean | sum |")
-    print("|---" * (len({row.company for row in rows}) + 4) + "|")
+    rows = opinions(chosen.opinions, chosen.adapter)
+    names = sorted({row.company for row in rows})
+    print("| company | retrieval's opinion | the model's doubt | (areas under the curve)")
+    for name in names:
+        own = [row for row in rows if row.company == name]
+        truth = [row.right for row in own]
+        likely, sure = area([row.likely for row in own], truth), area([-row.doubtful for row in own], truth)
+        print(f"| {name} | {likely:.3f} | {sure:.3f} |")
+    print(f"| weight | cut, log-odds | {' | '.join(names)} | mean | sum |")
+    print("|---" * (len(names) + 4) + "|")
     for weight in WEIGHTS:
         odds = [log_odds(row.likely) - weight * log_odds(row.doubtful) for row in rows]
         cuts = [percentile(odds, share) for share in (0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6)]

@@ -41,14 +41,22 @@ def choose(
     view: "View", question: str, ranking: "Ranking", reader: Reads | None
 ) -> tuple[tuple[Evidence, ...], Reading | None]:
     """The evidence for a question, and what the reader, if there is one, makes of what is nearest to it."""
+    scores, reading = weighed(view, question, ranking, reader)
+    return joined(view, pick(view, scores)), reading
+
+
+def weighed(
+    view: "View", question: str, ranking: "Ranking", reader: Reads | None
+) -> tuple[NDArray[np.float32], Reading | None]:
+    """How much every unit is worth showing once the nearest have been read, and what the reader made of these."""
     scores = worth(view, ranking)
     if reader is None or not len(scores):
-        return joined(view, pick(view, scores)), None
+        return scores, None
     nearest = best_first(scores, READ_UNITS)
     odds = reader.log_odds(question, [passage(view, standing(view, int(at))) for at in nearest])
     # What was read only rises: nothing unread passes it because the reader has doubts about everything.
     scores[nearest] += _READ_SHARE * (odds - odds.min())
-    return joined(view, pick(view, scores)), Reading(tuple(float(value) for value in odds))
+    return scores, Reading(tuple(float(value) for value in odds))
 
 
 def standing(view: "View", at: int) -> list[int]:
@@ -63,7 +71,7 @@ def passage(view: "View", units: Sequence[int]) -> str:
 
 
 def worth(view: "View", ranking: "Ranking") -> NDArray[np.float32]:
-    """How much every unit is worth showing: itself, its section and the better of its neighbours."""
+    """How much every unit is worth reading: itself, its section and the better of its neighbours."""
     scores = ranking.units + _SECTION_SHARE * ranking.sections[view.owner] + _NEIGHBOUR_SHARE * _beside(view, ranking)
     return np.asarray(scores, np.float32)
 

@@ -1,14 +1,15 @@
 """Whole handbooks with questions: what retrieval really finds for each, whether or not it answers.
 
 Three ideas. The evidence is quoted exactly as the worker quotes it, so that training sees what serving sends. A
-question whose evidence is taken away is a near miss that nobody had to write. And evidence is worth a second question:
-one that other sentences of the same section answer, or that the handbook does not answer though it comes close.
+question whose evidence is taken away is a near miss that nobody had to write. And evidence is worth further questions:
+those that other sentences of the same section answer, or that the handbook does not answer though it comes close. Of
+these only the verdict is learned.
 """
 
 import random
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +19,10 @@ from quantahr.policies import Section, load_document
 from quantahr.prompt import NO_ANSWER, Excerpt, build_messages
 from quantahr.retrieval import EmbeddingCache, Index, SectionLike, load_embedder
 from quantahr.retrieval.embedder import Embedder
-from quantahr.retrieval.evidence import joined, pick, worth
+from quantahr.retrieval.evidence import joined, pick, weighed
 from quantahr.retrieval.query import understand
 from quantahr.retrieval.quotation import gather
+from quantahr.retrieval.reader import default_reader
 from quantahr.retrieval.scoring import View, default_scorer
 from quantahr.retrieval.sections import EVERYONE
 from training.config import HandbookDataset, dataset_files
@@ -33,6 +35,8 @@ POLICIES = "policies"
 """The folder with a company's documents, beside its questions."""
 _ANSWER_UNITS = 3
 """Sentences in an answer, at most."""
+_FURTHER = 3
+"""Further questions on the same evidence, at most."""
 _TYPED = 0.2
 """The share of questions that are written as on a phone."""
 
@@ -84,9 +88,12 @@ def sketch_handbooks(dataset: HandbookDataset, *, root: Path = Path()) -> Materi
             excerpts = [Excerpt(1, " > ".join((section or sections[0]).heading_path), text)]
             answer = f"{' '.join(question.evidence)} [1]" if question.evidence else NO_ANSWER
             messages = tuple(build_messages(question.question, excerpts))
-            # Asked with its evidence and, if there is an answer, without; and a second question on each.
-            for number in range(4 if question.evidence else 2):
-                material.ready.append(Example(f"{name}:{question.id}:{number}", question.kind, messages, answer))
+            # Asked with its evidence and, if there is an answer, without; and further questions on each.
+            for number in range((1 + _FURTHER) * (2 if question.evidence else 1)):
+                further = number % (1 + _FURTHER) > 0
+                material.ready.append(
+                    Example(f"{name}:{question.id}:{number}", question.kind, messages, answer, further)
+                )
     return material
 
 
@@ -125,7 +132,8 @@ def _searched(
             material.dropped["question whose evidence is not in its handbook"] += 1
             continue
         right[question.id] = frozenset(units)
-        scores = worth(view, default_scorer().rank(view, query, vectors[2 * number : 2 * number + 2]))
+        ranking = default_scorer().rank(view, query, vectors[2 * number : 2 * number + 2])
+        scores, _ = weighed(view, query.text, ranking, default_reader())
         found = pick(view, scores)
         choices = [found]
         if units:
@@ -165,9 +173,9 @@ def _examples(company: _Company) -> Iterator[Example]:
         source = f"{company.name}:{number}"
         sections = {int(owner[unit]) for unit in listed.units}
         near = [q for q in company.questions if q is not listed.asked and about[q.id] & sections]
-        second = rng.sample(near, min(1, len(near)))
-        for question in (listed.asked, *second):
-            yield _example(company, source, listed, question, rng)
+        yield _example(company, source, listed, listed.asked, rng)
+        for question in rng.sample(near, min(_FURTHER, len(near))):
+            yield replace(_example(company, source, listed, question, rng), verdict_only=True)
 
 
 def _example(company: _Company, source: str, listed: _Listed, question: Golden, rng: random.Random) -> Example:

@@ -8,9 +8,9 @@ import threading
 from collections.abc import Callable
 
 from quantahr.errors import PolicyError
+from quantahr.heap import give_back_memory
 from quantahr.policies import Library, LibraryFollower
 from quantahr.retrieval import Embedder, EmbeddingCache, Index, load_embedder
-from quantahr.retrieval.minilm import give_back_memory
 from quantahr.settings import Settings
 from worker.answering.disclosure import Disclosure
 

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantahr.errors import ModelError
+from quantahr.heap import give_back_memory
 from quantahr.retrieval.minilm import (
     CLS,
     MAX_TOKENS,
@@ -29,7 +30,6 @@ from quantahr.retrieval.minilm import (
     Tokens,
     batches,
     encoder,
-    give_back_memory,
     known_words,
     mean,
     packaged_base,

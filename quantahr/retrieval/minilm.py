@@ -5,11 +5,9 @@ work. Here they stay int8, and so do the states that they are multiplied with. E
 own largest value, so that a text's result does not depend on the texts beside it.
 """
 
-import ctypes
 import functools
 import importlib.util
 import mmap
-import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantahr.errors import ModelError
+from quantahr.heap import give_back_memory
 from quantahr.retrieval.onnx_file import Array, Graph, read_arrays
 
 MATRICES = ("query", "key", "value", "mix", "wide", "narrow")
@@ -317,13 +316,6 @@ def installed(package: str, file: str, requirement: str) -> Path:
             "or name a folder with model.onnx and tokenizer.json as `model.embedding`."
         )
     return path
-
-
-def give_back_memory() -> None:
-    """Return what was freed to the machine; glibc keeps it otherwise (60 MB after a model was loaded)."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
-    if trim is not None:
-        trim(0)
 
 
 def widened(array: Array) -> Array:

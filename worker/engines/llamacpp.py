@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 
 from quantahr.errors import ModelError
 from quantahr.gguf_header import Header, base_sha256, check_adapter, check_model, read_header
+from quantahr.heap import give_back_memory
 from quantahr.prompt import PLAIN_STOP, SYSTEM, Message, plain_text
 from quantahr.registry.version import adapter_id
 from worker.engines.base import (
@@ -196,6 +197,7 @@ class LlamaCppEngine:
         """See Engine.close. Other engines in this process go on undisturbed; the weights they share stay mapped."""
         if self._gate.close():
             self._server = None
+            give_back_memory()
 
     def _ask(
         self, messages: Sequence[Message], max_tokens: int, options: dict[str, Any], stream: "_Stream | None" = None

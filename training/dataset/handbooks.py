@@ -89,11 +89,11 @@ def sketch_handbooks(dataset: HandbookDataset, *, root: Path = Path()) -> Materi
             answer = f"{' '.join(question.evidence)} [1]" if question.evidence else NO_ANSWER
             messages = tuple(build_messages(question.question, excerpts))
             # Asked with its evidence and, if there is an answer, without; and further questions on each.
-            for number in range((1 + _FURTHER) * (2 if question.evidence else 1)):
-                further = number % (1 + _FURTHER) > 0
-                material.ready.append(
-                    Example(f"{name}:{question.id}:{number}", question.kind, messages, answer, further)
-                )
+            asked = 1 + min(_FURTHER, len(questions) // len(sections))
+            for number in range(asked * (2 if question.evidence else 1)):
+                own = number % asked == 0
+                source = f"{name}:{question.id}:{number}"
+                material.ready.append(Example(source, question.kind, messages, answer, verdict_only=not own))
     return material
 
 

@@ -3,20 +3,19 @@
 They are sanity, not quality; quality was judged by the gate. A model that is damaged, mismatched or gone astray says
 nothing, repeats itself, or ignores the excerpt it is given. One slip of three is allowed: small models have their
 moods, and the answer check behind them catches the rest. Saying that it does not know is sane too, if not every time.
-They are asked side by side: the engine in service wants the same cores meanwhile.
+They are asked one after the other: what is computed together differs a little, and workers would judge differently.
 """
 
 import re
 import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from quantahr.prompt import NO_ANSWER, Excerpt, build_messages
-from worker.engines.base import Engine, EngineError, Generation
+from worker.engines.base import Engine, EngineError
 
-SECONDS: Final = 60.0
-"""For all canaries, on a machine that is answering other questions meanwhile."""
+SECONDS: Final = 30.0
+"""For one canary, on a machine that is answering other questions meanwhile."""
 
 _MAX_TOKENS: Final = 32
 _SLIPS: Final = 1
@@ -30,21 +29,24 @@ _CANARIES: Final = (
 
 def check_canaries(engine: Engine) -> str:
     """Why this engine must not serve, as a sentence for an administrator; empty if it may."""
-    late = time.monotonic() + SECONDS
+    problems = []
+    for question, label, text, expected in _CANARIES:
+        began = time.monotonic()
+        late = began + SECONDS
 
-    def ask(question: str, label: str, text: str, _: str) -> Generation:
-        messages = build_messages(question, [Excerpt(1, label, text)])
-        return engine.generate(messages, max_tokens=_MAX_TOKENS, on_text=lambda _: time.monotonic() > late)
+        def overdue(_: str, late: float = late) -> bool:
+            return time.monotonic() > late
 
-    with ThreadPoolExecutor(len(_CANARIES), "canary") as threads:
         try:
-            answers = list(threads.map(ask, *zip(*_CANARIES, strict=True)))
+            answer = engine.generate(
+                build_messages(question, [Excerpt(1, label, text)]), max_tokens=_MAX_TOKENS, on_text=overdue
+            )
         except EngineError as error:
             return f"It failed on a canary prompt: {error}"
-    if any(answer.finish == "cancelled" for answer in answers):
-        return f"It needed more than {SECONDS:.0f} seconds for the canary prompts. Is the machine overloaded?"
-    judged = (judge(answer.text, canary[-1]) for answer, canary in zip(answers, _CANARIES, strict=True))
-    problems = [problem for problem in judged if problem]
+        if answer.finish == "cancelled":
+            return f"It needed more than {SECONDS:.0f} seconds for a canary prompt. Is the machine overloaded?"
+        if problem := judge(answer.text, expected):
+            problems.append(problem)
     insane = [problem for problem in problems if problem != _ABSTAINED]
     if len(insane) <= _SLIPS and len(problems) < len(_CANARIES):
         return ""

@@ -116,9 +116,6 @@ class Training(_Strict):
     learning_rate: float = Field(default=2e-4, gt=0, le=0.1)
     lr_scheduler_type: Literal["constant", "linear", "cosine"] = "cosine"
     max_grad_norm: float = Field(default=1.0, gt=0)
-    verdict_weight: float = Field(default=1.0, ge=1, le=1000)
-    """As how many tokens the first of an answer counts: it decides whether to answer or to abstain, and would drown
-    among the others."""
     fp16: bool = False
     bf16: bool = False
     gradient_checkpointing: bool = False

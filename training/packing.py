@@ -22,8 +22,7 @@ class Pack:
     """One forward pass. T tokens in a row, N learned tokens.
 
     `ids` and `positions` [T]; `visible` [T, T], row i marks what token i attends to; `predictors` [N] are places in the
-    row whose next token is `targets` [N], which counts `weights` [N] times. `examples` are in it; `whole` is their
-    length without sharing, in tokens.
+    row whose next token is `targets` [N]. `examples` are in it; `whole` is their length without sharing, in tokens.
     """
 
     ids: npt.NDArray[np.int64]
@@ -31,22 +30,17 @@ class Pack:
     visible: npt.NDArray[np.bool_]
     predictors: npt.NDArray[np.int64]
     targets: npt.NDArray[np.int64]
-    weights: npt.NDArray[np.float32]
     examples: int
     whole: int
 
 
-def pack(examples: Sequence[Encoded], verdict: float = 1.0) -> Pack:
-    """The examples as one tree. Prompts share equal beginnings; answers are never shared.
-
-    The first token of every answer counts `verdict` times.
-    """
+def pack(examples: Sequence[Encoded]) -> Pack:
+    """The examples as one tree. Prompts share equal beginnings; answers are never shared."""
     ids: list[int] = []
     parents: list[int] = []
     children: dict[tuple[int, int], int] = {}
     predictors: list[int] = []
     targets: list[int] = []
-    weights: list[float] = []
     for example in examples:
         at = -1
         for token in example.prompt:
@@ -57,7 +51,6 @@ def pack(examples: Sequence[Encoded], verdict: float = 1.0) -> Pack:
             at = children[at, token]
         predictors.append(at)
         targets.append(example.answer[0])
-        weights += [verdict, *[1.0] * (len(example.answer) - 1)]
         # The last token, the end of the turn, is learned but predicts nothing: it is not computed.
         for token, following in pairwise(example.answer):
             parents.append(at)
@@ -78,7 +71,6 @@ def pack(examples: Sequence[Encoded], verdict: float = 1.0) -> Pack:
         visible,
         np.asarray(predictors, dtype=np.int64),
         np.asarray(targets, dtype=np.int64),
-        np.asarray(weights, dtype=np.float32),
         examples=len(examples),
         whole=sum(len(example) for example in examples),
     )

@@ -1,8 +1,7 @@
 """The training loop: plain PyTorch, the same on a CPU and on a GPU.
 
-Three ideas. The loss of a step is the mean over its learned tokens (the first of an answer counting more, if so
-configured), so that how a step is cut into forward passes changes the memory and nothing else: when memory runs out,
-passes are halved and the step redone.
+Three ideas. The loss of a step is the sum over its learned tokens divided by their number, so that how a step is cut
+into forward passes changes the memory and nothing else: when memory runs out, passes are halved and the step redone.
 Everything random in a step comes from (seed, step), so that a resumed run draws what it would have drawn. And the loop
 knows nothing of files: it hands out a `TrainingState` to be saved, and takes one to continue from.
 """
@@ -115,7 +114,7 @@ def train(
             try:
                 torch.manual_seed(training.seed * 1_000_003 + number)
                 optimizer.zero_grad(set_to_none=True)
-                packs = list(_cut(steps[number], batch, training.verdict_weight))
+                packs = list(_cut(steps[number], batch))
                 loss = _accumulate(base, packs, scaler)
                 break
             except (torch.OutOfMemoryError, MemoryError):
@@ -160,7 +159,7 @@ def schedule_factor(step: int, total: int, training: Training) -> float:
 
 
 def summed_loss(base: Base, packed: Pack) -> torch.Tensor:
-    """The cross-entropy of a pack's learned tokens, weighted and summed, in nats; with its graph."""
+    """The cross-entropy of a pack's learned tokens, summed, in nats; with its graph."""
 
     def tensor(values: Any) -> torch.Tensor:
         return torch.from_numpy(values).to(base.device)
@@ -172,12 +171,11 @@ def summed_loss(base: Base, packed: Pack) -> torch.Tensor:
         logits_to_keep=tensor(packed.predictors),
         use_cache=False,
     ).logits
-    losses = functional.cross_entropy(logits[0].float(), tensor(packed.targets), reduction="none")
-    return (losses * tensor(packed.weights)).sum()
+    return functional.cross_entropy(logits[0].float(), tensor(packed.targets), reduction="sum")
 
 
 def _accumulate(base: Base, packs: Sequence[Pack], scaler: torch.amp.GradScaler) -> float:
-    learned = sum(float(item.weights.sum()) for item in packs)
+    learned = sum(len(item.targets) for item in packs)
     total = 0.0
     for item in packs:
         loss = summed_loss(base, item) / learned
@@ -186,10 +184,10 @@ def _accumulate(base: Base, packs: Sequence[Pack], scaler: torch.amp.GradScaler)
     return total
 
 
-def _cut(step: Step, batch: int, verdict: float) -> Iterator[Pack]:
+def _cut(step: Step, batch: int) -> Iterator[Pack]:
     for micro in step:
         for at in range(0, len(micro), batch):
-            yield pack(micro[at : at + batch], verdict)
+            yield pack(micro[at : at + batch])
 
 
 def _halve(batch: int, base: Base, say: Callable[[str], None]) -> int:

@@ -126,30 +126,6 @@ def test_examples_with_the_same_evidence_stay_together(folder: Path) -> None:
     assert all(found == list(range(found[0], found[0] + len(found))) for found in places.values())
 
 
-def test_of_further_questions_on_the_same_evidence_only_the_verdict_is_learned(folder: Path) -> None:
-    further = {
-        "id": "q5",
-        "question": "how early must leave be booked",
-        "kind": "answerable",
-        "sources": ["Leave > Annual leave"],
-        "expect": [["two weeks"]],
-        "evidence": ["Leave is booked in Roster two weeks ahead."],
-    }
-    write_questions(folder, [*QUESTIONS, further])
-    groups = defaultdict(list)
-    for example in read(folder).ready:
-        groups[example.source].append(example)
-    assert all(
-        [example.verdict_only for example in group] == [False, *[True] * (len(group) - 1)] for group in groups.values()
-    )
-    excerpts = {
-        source: {user_text(example).rpartition("Question: ")[0] for example in group}
-        for source, group in groups.items()
-    }
-    assert all(len(shown) == 1 for shown in excerpts.values())
-    assert any(len(group) > 1 for group in groups.values())
-
-
 def test_evidence_that_its_handbook_does_not_have_is_counted(folder: Path) -> None:
     write_questions(folder, [{**QUESTIONS[0], "evidence": ["You get 40 days."]}, *QUESTIONS[1:]])
     assert read(folder).dropped == {"question whose evidence is not in its handbook": 1}

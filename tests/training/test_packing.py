@@ -1,6 +1,5 @@
 """A pack gives every example the loss and the gradients that it would have alone, for less work."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -82,24 +81,6 @@ def test_equal_answers_of_equal_prompts_are_not_shared() -> None:
     assert packed.ids.tolist() == [1, 2, 3, 3]
     assert not packed.visible[3, 2]
     assert np.array_equal(packed.predictors, [1, 2, 1, 3])
-
-
-def test_the_first_token_of_an_answer_counts_as_many_as_it_is_told(tiny_base: Path, workplace: Path) -> None:
-    base = make_base(tiny_base, workplace)
-    example = examples_of(base)[0]
-    first = Encoded(example.prompt, example.answer[:1])
-    with torch.no_grad():
-        plain, verdict = summed_loss(base, pack([example])), summed_loss(base, pack([first]))
-        torch.testing.assert_close(summed_loss(base, pack([example], 5.0)), plain + 4 * verdict, rtol=1e-4, atol=1e-3)
-    assert pack([example], 5.0).weights.sum() == len(example.answer) + 4
-
-
-def test_an_example_for_its_verdict_alone_has_one_learned_token(tiny_base: Path, workplace: Path) -> None:
-    encoder = Encoder(make_base(tiny_base, workplace).tokenizer)
-    whole = Example("s", "abstain", tuple(build_messages("is there a gym", [])), NO_ANSWER)
-    short = encoder.encode(replace(whole, verdict_only=True))
-    assert short.prompt == encoder.encode(whole).prompt
-    assert short.answer == encoder.encode(whole).answer[:1]
 
 
 def test_the_last_learned_token_ends_the_turn(tiny_base: Path, workplace: Path) -> None:

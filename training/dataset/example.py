@@ -13,21 +13,17 @@ from quantahr.prompt import Message, plain_text
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """`source` is the id of the passage or section it comes from; `kind` what it teaches ("answer", "abstain", …).
-
-    With `verdict_only` no more than the first token of the answer is learned: whether there is one.
-    """
+    """`source` is the id of the passage or section it comes from; `kind` what it teaches ("answer", "abstain", …)."""
 
     source: str
     kind: str
     messages: tuple[Message, ...]
     answer: str
-    verdict_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """Token ids. Only `answer` is learned; it is never empty, since whole ones end with the end-of-turn token."""
+    """Token ids. Only `answer` is learned; it is never empty, since it ends with the end-of-turn token."""
 
     prompt: tuple[int, ...]
     answer: tuple[int, ...]
@@ -54,8 +50,7 @@ class Encoder:
     def encode(self, example: Example) -> Encoded:
         # A template writes its own special tokens; a plain prompt gets what the tokenizer puts in front of any text.
         prompt = self._ids(self.render(example.messages), special=not self.has_template)
-        answer = (*self._ids(example.answer, special=False), *self.end_of_turn)
-        return Encoded(prompt, answer[:1] if example.verdict_only else answer)
+        return Encoded(prompt, (*self._ids(example.answer, special=False), *self.end_of_turn))
 
     def _ids(self, text: str, *, special: bool) -> tuple[int, ...]:
         # The same example comes back in every epoch.

@@ -1,15 +1,14 @@
 """Whole handbooks with questions: what retrieval really finds for each, whether or not it answers.
 
 Three ideas. The evidence is quoted exactly as the worker quotes it, so that training sees what serving sends. A
-question whose evidence is taken away is a near miss that nobody had to write. And evidence is worth further questions:
-those that other sentences of the same section answer, or that the handbook does not answer though it comes close. Of
-these only the verdict is learned.
+question whose evidence is taken away is a near miss that nobody had to write. And evidence is worth a second question:
+one that other sentences of the same section answer, or that the handbook does not answer though it comes close.
 """
 
 import random
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -35,8 +34,6 @@ POLICIES = "policies"
 """The folder with a company's documents, beside its questions."""
 _ANSWER_UNITS = 3
 """Sentences in an answer, at most."""
-_FURTHER = 3
-"""Further questions on the same evidence, at most."""
 _TYPED = 0.2
 """The share of questions that are written as on a phone."""
 
@@ -88,12 +85,9 @@ def sketch_handbooks(dataset: HandbookDataset, *, root: Path = Path()) -> Materi
             excerpts = [Excerpt(1, " > ".join((section or sections[0]).heading_path), text)]
             answer = f"{' '.join(question.evidence)} [1]" if question.evidence else NO_ANSWER
             messages = tuple(build_messages(question.question, excerpts))
-            # Asked with its evidence and, if there is an answer, without; and further questions on each.
-            asked = 1 + min(_FURTHER, len(questions) // len(sections))
-            for number in range(asked * (2 if question.evidence else 1)):
-                own = number % asked == 0
-                source = f"{name}:{question.id}:{number}"
-                material.ready.append(Example(source, question.kind, messages, answer, verdict_only=not own))
+            # Asked with its evidence and, if there is an answer, without; and a second question on each.
+            for number in range(4 if question.evidence else 2):
+                material.ready.append(Example(f"{name}:{question.id}:{number}", question.kind, messages, answer))
     return material
 
 
@@ -173,9 +167,9 @@ def _examples(company: _Company) -> Iterator[Example]:
         source = f"{company.name}:{number}"
         sections = {int(owner[unit]) for unit in listed.units}
         near = [q for q in company.questions if q is not listed.asked and about[q.id] & sections]
-        yield _example(company, source, listed, listed.asked, rng)
-        for question in rng.sample(near, min(_FURTHER, len(near))):
-            yield replace(_example(company, source, listed, question, rng), verdict_only=True)
+        second = rng.sample(near, min(1, len(near)))
+        for question in (listed.asked, *second):
+            yield _example(company, source, listed, question, rng)
 
 
 def _example(company: _Company, source: str, listed: _Listed, question: Golden, rng: random.Random) -> Example:

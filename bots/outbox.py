@@ -66,8 +66,10 @@ class Outbox:
                 self._wake.clear()
                 while await self.deliver():
                     pass
+                # Python 3.11's wait_for forgets that it was cancelled when what it waits for comes in the same moment.
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), LOOK_SECONDS)
+                    async with asyncio.timeout(LOOK_SECONDS):
+                        await self._wake.wait()
         finally:
             listener.cancel()
 

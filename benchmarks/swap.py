@@ -1,4 +1,4 @@
-"""Model swaps under load, through the real path: Redis, Celery, a worker process, llama.cpp, two adapters.
+"""Model swaps under load, through the real path: Redis, Celery, a worker process, llama.cpp, three adapters.
 
     python -m benchmarks.swap [--swaps 100] [--clients 8] [--minutes 30] [--quote] [--adapter A.gguf …]
 
@@ -41,7 +41,7 @@ from quantahr.settings import Settings
 ROOT = Path(__file__).parents[1]
 WEAKER = (0.05, 0.02)
 """How much of the shipped adapter the other versions keep: little, so that their words differ. With 0.7, answers that
-were computed side by side turned into the other version's by rounding."""
+were computed side by side turned into another version's by rounding."""
 PER_ROUND = 5
 """Swaps in a round."""
 _START_SECONDS = 600.0

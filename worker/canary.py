@@ -3,7 +3,7 @@
 They are sanity, not quality; quality was judged by the gate. A model that is damaged, mismatched or gone astray says
 nothing, repeats itself, or ignores the excerpt it is given. One slip of three is allowed: small models have their
 moods, and the answer check behind them catches the rest. Saying that it does not know is sane too, if not every time.
-They are asked one after the other: what is computed together differs a little, and workers would judge differently.
+They are asked one after the other: what is computed together differs a little, and workers could judge differently.
 """
 
 import re

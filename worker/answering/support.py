@@ -2,8 +2,8 @@
 
 Retrieval's own probability rests on likeness and on its small reader, and a near miss can deceive both. A trained model
 has read the evidence, too: the probability that its answer would begin as its one sentence of abstention begins is its
-doubt, had for the price of reading the prompt. Both together tell answerable from unanswerable better than either
-(benchmarks/RESULTS.md).
+doubt, had for the price of reading the prompt. Both together tell answerable from unanswerable a little better than
+retrieval alone (benchmarks/RESULTS.md).
 """
 
 import math

@@ -45,16 +45,40 @@ async def test_kill_9_of_the_worker_while_it_answers(slack: FakeSlack, launch: L
     await one_complete_answer(ana)
 
 
+@pytest.mark.parametrize("seconds", [0.1, 3.0], ids=["at-once", "after-the-lease"])
 async def test_a_restart_of_redis_while_an_answer_grows(
+    slack: FakeSlack, launch: Launch, own_redis: RedisServer, seconds: float
+) -> None:
+    """Also when it is away for longer than a lease (2 s) and than Celery's own client tries to reconnect."""
+    worker, bot = launch(*WORKER), launch(*BOT)
+    ana = await _growing(slack)
+    await _restart(own_redis, seconds)
+    await one_complete_answer(ana)
+    assert worker.poll() is None
+    assert bot.poll() is None
+
+
+async def test_a_restart_of_redis_while_nobody_asks(
     slack: FakeSlack, launch: Launch, own_redis: RedisServer
 ) -> None:
-    launch(*WORKER)
+    """A worker that was idle takes questions again afterwards, also after the second restart."""
+    worker = launch(*WORKER)
     launch(*BOT)
-    ana = await _growing(slack)
-    own_redis.stop(kill=True)
-    await asyncio.sleep(0.5)
-    own_redis.start()
-    await one_complete_answer(ana)
+    await asyncio.wait_for(slack.connected(), 30)
+    for name in ("ana", "ben"):
+        await asyncio.sleep(0.5)  # idle
+        await _restart(own_redis, 1.5)
+        person = SlackWorld(slack).person(name)
+        await growing(person)
+        await one_complete_answer(person)
+    assert worker.poll() is None
+
+
+async def _restart(server: RedisServer, seconds: float) -> None:
+    """kill -9 of Redis, and a new one on the same files `seconds` later."""
+    server.stop(kill=True)
+    await asyncio.sleep(seconds)
+    await asyncio.to_thread(server.start)
 
 
 async def test_sigterm_ends_the_bot_cleanly_and_the_next_one_goes_on(slack: FakeSlack, launch: Launch) -> None:

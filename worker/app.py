@@ -10,9 +10,10 @@ import warnings
 from typing import Any
 
 from celery import Celery, signals
-from celery.exceptions import SecurityWarning
+from celery.exceptions import CPendingDeprecationWarning, SecurityWarning
 
 from quantahr import queue
+from quantahr.bus.answering import PASSING
 from quantahr.settings import Settings, load_settings
 from worker.runtime import current
 from worker.tasks.ask import answer_question
@@ -37,6 +38,8 @@ def make_worker(settings: Settings) -> Celery:
 
     @signals.worker_ready.connect(weak=False)
     def ready(**_: Any) -> None:
+        # Here, because Celery's own logging has asked to see them always: a remark about a setting that we have set.
+        warnings.filterwarnings("ignore", category=CPendingDeprecationWarning)
         current.get().bus.ready = True
         current.get().follower.follow()
 
@@ -45,6 +48,13 @@ def make_worker(settings: Settings) -> Celery:
         current.close()
 
     return application
+
+
+def _in_one_line(record: logging.LogRecord) -> bool:
+    """A Redis that is away is one line and not a traceback of forty; what it says next names the address."""
+    if record.exc_info and isinstance(record.exc_info[1], PASSING):
+        record.exc_info, record.exc_text = None, None
+    return True
 
 
 def run_worker(settings: Settings | None = None, *, log_level: str = "info", name: str | None = None) -> None:
@@ -57,6 +67,7 @@ def run_worker(settings: Settings | None = None, *, log_level: str = "info", nam
     warnings.filterwarnings("ignore", category=SecurityWarning)
     for chatty in ("celery.worker.strategy", "celery.app.trace"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    logging.getLogger("celery.worker.consumer.consumer").addFilter(_in_one_line)
     arguments = [
         "--quiet",
         "worker",

@@ -1,18 +1,20 @@
 """The demo's processes: Redis and a worker, started together and ended together.
 
-Three ideas. The first `up` on a state folder holds a lock and leaves a note of where Redis listens; a second one reads
+Four ideas. The first `up` on a state folder holds a lock and leaves a note of where Redis listens; a second one reads
 the note and joins, instead of starting everything twice. Children have sessions of their own, so that Ctrl-C reaches
-us first and they end in order: the worker while Redis still answers it. And a watcher, a shell of one megabyte, ends
-them when this process was killed without a chance to do so.
+us first and they end in order: the worker while Redis still answers it. A worker that was ready and dies is started
+again. And a watcher, a shell of one megabyte, ends them when this process was killed without a chance to do so.
 """
 
 import contextlib
 import fcntl
 import json
+import logging
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from types import TracebackType
@@ -25,7 +27,12 @@ from quantahr.embedded_redis import EmbeddedRedis
 from quantahr.errors import QuantaHRError
 from quantahr.settings import Settings
 
+log = logging.getLogger(__name__)
+
 STOP_SECONDS = 12.0
+AGAIN_SECONDS = 1.0
+"""How soon a worker that died is started again; twice as long each further time."""
+AGAIN_AT_MOST_SECONDS = 60.0
 JOIN_SECONDS = 20.0
 READY_SECONDS = 900.0
 """A first start computes a vector for every sentence of the documents: half a minute of a core for a small handbook."""
@@ -80,6 +87,8 @@ class Stack:
         self._redis: EmbeddedRedis | None = None
         self._worker: subprocess.Popen[bytes] | None = None
         self._watcher: subprocess.Popen[bytes] | None = None
+        self._tender: threading.Thread | None = None
+        self._ending = threading.Event()
         self.url = ""
 
     def __enter__(self) -> Self:
@@ -118,16 +127,21 @@ class Stack:
             while time.monotonic() < deadline:
                 with contextlib.suppress(redis.RedisError):
                     if client.exists(scripts.READY):
+                        self._tend()
                         return
                 if self._worker and self._worker.poll() is not None:
                     raise QuantaHRError(self._last_words())
                 time.sleep(0.02)
         raise QuantaHRError(
-            f"The worker did not get ready in {seconds:.0f} s. What it did stands in {self._folder / 'worker.log'}."
+            f"The worker did not get ready in {seconds:.0f} s. What it did stands in {self._worker_log}."
         )
 
     def stop(self) -> None:
         """End what was started: the worker before Redis."""
+        self._ending.set()
+        tender, self._tender = self._tender, None
+        if tender:
+            tender.join()
         worker, self._worker = self._worker, None
         if worker:
             _end(worker)
@@ -189,16 +203,38 @@ class Stack:
         with redis.Redis.from_url(self.url) as client:
             client.delete(scripts.READY)
         self._note.write_text(json.dumps({"redis": self.url}), encoding="utf-8")
-        with (self._folder / "worker.log").open("wb") as log:
+        self._worker_log.unlink(missing_ok=True)
+        self._start_worker()
+
+    def _start_worker(self) -> None:
+        with self._worker_log.open("ab") as output:
             self._worker = subprocess.Popen(
                 [sys.executable, "-m", "quantahr", "worker"],
                 env={**os.environ, "QUANTAHR_REDIS_URL": self.url},
                 stdin=subprocess.DEVNULL,
-                stdout=log,
+                stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
         self._watch(self._worker.pid)
+
+    @property
+    def _worker_log(self) -> Path:
+        return self._folder / "worker.log"
+
+    def _tend(self) -> None:
+        """From now on a worker that dies (out of memory, killed) is started again; what it held is answered then."""
+        if self._worker and not self._tender:
+            self._tender = threading.Thread(target=self._keep_a_worker, name="tender", daemon=True)
+            self._tender.start()
+
+    def _keep_a_worker(self) -> None:
+        wait = AGAIN_SECONDS
+        while not self._ending.wait(wait):
+            if self._worker and (code := self._worker.poll()) is not None:
+                log.warning("the worker ended (code %d) and is started again; see %s", code, self._worker_log)
+                self._start_worker()
+                wait = min(2 * wait, AGAIN_AT_MOST_SECONDS)
 
     def _watch(self, pid: int) -> None:
         if self._watcher and self._watcher.stdin:
@@ -206,14 +242,14 @@ class Stack:
             self._watcher.stdin.flush()
 
     def _last_words(self, lines: int = 12) -> str:
-        log = self._folder / "worker.log"
-        text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+        written = self._worker_log
+        text = written.read_text(encoding="utf-8", errors="replace") if written.exists() else ""
         marked = text.rfind("Sorry:")
         if marked >= 0:
             # The worker has said itself what is wrong and what to do.
             return text[marked + len("Sorry:") :].strip()
         end = "\n".join(text.strip().splitlines()[-lines:])
-        return f"The worker ended before it was ready. The end of {log}:\n\n{end}"
+        return f"The worker ended before it was ready. The end of {written}:\n\n{end}"
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:

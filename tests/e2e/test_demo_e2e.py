@@ -124,6 +124,19 @@ def test_a_second_one_joins_and_its_end_leaves_the_first_running(demo: Demo, run
     assert "ready" in demo.run("doctor").stdout
 
 
+def test_a_worker_that_is_killed_is_started_again(demo: Demo, running: subprocess.Popen[bytes]) -> None:
+    def workers() -> list[psutil.Process]:
+        alive = [one for one in psutil.Process(running.pid).children() if one.status() != psutil.STATUS_ZOMBIE]
+        return [one for one in alive if "worker" in one.cmdline()]
+
+    [first] = workers()
+    first.kill()
+    until(lambda: [one for one in workers() if one.pid != first.pid])
+    answered = demo.run("ask", "How many days off do I get when I move house?")
+    assert "two days off" in answered.stdout
+    assert "started again" in demo.said
+
+
 def test_it_starts_again_where_it_was_killed(demo: Demo) -> None:
     assert shutil.which("redis-server") or shutil.which("valkey-server")
     assert "two days off" in demo.run("up", "--ask", "days off for moving house?").stdout

@@ -58,9 +58,7 @@ async def test_a_restart_of_redis_while_an_answer_grows(
     assert bot.poll() is None
 
 
-async def test_a_restart_of_redis_while_nobody_asks(
-    slack: FakeSlack, launch: Launch, own_redis: RedisServer
-) -> None:
+async def test_a_restart_of_redis_while_nobody_asks(slack: FakeSlack, launch: Launch, own_redis: RedisServer) -> None:
     """A worker that was idle takes questions again afterwards, also after the second restart."""
     worker = launch(*WORKER)
     launch(*BOT)

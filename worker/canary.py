@@ -27,8 +27,11 @@ _CANARIES: Final = (
 )
 
 
-def check_canaries(engine: Engine) -> str:
-    """Why this engine must not serve, as a sentence for an administrator; empty if it may."""
+def check_canaries(engine: Engine, *, rest_seconds: float = 0.0) -> str:
+    """Why this engine must not serve, as a sentence for an administrator; empty if it may.
+
+    `rest_seconds` is what another engine, which answers meanwhile, gets of the cores after each canary.
+    """
     problems = []
     for question, label, text, expected in _CANARIES:
         began = time.monotonic()
@@ -47,6 +50,7 @@ def check_canaries(engine: Engine) -> str:
             return f"It needed more than {SECONDS:.0f} seconds for a canary prompt. Is the machine overloaded?"
         if problem := judge(answer.text, expected):
             problems.append(problem)
+        time.sleep(rest_seconds)
     insane = [problem for problem in problems if problem != _ABSTAINED]
     if len(insane) <= _SLIPS and len(problems) < len(_CANARIES):
         return ""

@@ -1,9 +1,10 @@
 """The worker follows the registry: the active version is loaded beside the old one, tried, and then takes over.
 
-Three ideas. The pointer is the truth and is looked at every few seconds; a message on Redis only makes the worker look
+Four ideas. The pointer is the truth and is looked at every few seconds; a message on Redis only makes the worker look
 sooner, so that one which starts later or was cut off arrives at the same version. A version that does not load, or
-fails its canary prompts, never serves: the old one goes on and the administrator is told. And the engine before this
-one stays in memory while there is room, so that a rollback is a matter of milliseconds.
+fails its canary prompts, never serves: the old one goes on and the administrator is told. The engine before this one
+stays in memory while there is room, so that a rollback is a matter of milliseconds. Between the steps of a swap
+the worker rests, so that nobody's answer waits for more than one of them.
 """
 
 import contextlib
@@ -15,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -40,6 +42,9 @@ REPORT_SECONDS: Final = 5.0
 KEEP_BYTES: Final = 1 << 30
 """The previous engine stays loaded while this much memory is free."""
 
+REST_SECONDS: Final = 0.3
+"""After each step of a swap (loading, a slot's warm-up, a canary): as long as most answers take that a step held up."""
+
 Open = Callable[[str | None], Engine]
 """Loads the engine with an adapter (a path), or the base alone (None)."""
 Tell = Callable[[str, str], None]
@@ -57,11 +62,14 @@ class Started:
     problem: str = ""
 
 
-def opener(settings: Settings, secrets: Secrets | None = None) -> Open:
-    """Loads what `settings.model` names, with an adapter of the caller's choice."""
+def opener(settings: Settings, secrets: Secrets | None = None, *, rest_seconds: float = 0.0) -> Open:
+    """Loads what `settings.model` names, with an adapter of the caller's choice.
+
+    `rest_seconds` is for an engine that answers meanwhile: loading leaves the cores to it after each step.
+    """
     found = secrets or load_secrets()
     alone = settings.model_copy(update={"model": settings.model.model_copy(update={"adapter": None})})
-    return lambda adapter: open_engine(alone, found, adapter=adapter)
+    return lambda adapter: open_engine(alone, found, adapter=adapter, rest_seconds=rest_seconds)
 
 
 def open_active(settings: Settings, secrets: Secrets | None = None, *, tell: Tell | None = None) -> Engine:
@@ -127,15 +135,16 @@ class Follower:
         load: Open | None = None,
         registry: Registry | None = None,
         look_seconds: float = LOOK_SECONDS,
-        canary: Callable[[Engine], str] = check_canaries,
+        canary: Callable[[Engine], str] | None = None,
     ) -> None:
         self._settings = settings
         self.serving = serving or Serving(self.first)
         self._tell = tell
         self._load = load or opener(settings)
+        self._load_beside = load or opener(settings, rest_seconds=REST_SECONDS)
         self._registry = registry or Registry.open(settings)
         self._look_seconds = look_seconds
-        self._canary = canary
+        self._canary = canary or partial(check_canaries, rest_seconds=REST_SECONDS)
         self.worker = f"{socket.gethostname()}-{os.getpid()}"
         self._now = WorkerState(self.worker, BASE, -1, 0.0)
         self._previous: tuple[str, Engine] | None = None
@@ -205,7 +214,7 @@ class Follower:
             # What served until the last swap is as it was: nobody who goes back waits for its canaries.
             if engine is None:
                 self._drop_previous()
-                engine = self._load(_path(self._registry, version, self._settings) if version else None)
+                engine = self._load_beside(_path(self._registry, version, self._settings) if version else None)
                 # The base alone has learned nothing that a canary could ask for, and must always be there.
                 why = _stranger(self._settings, version, engine) or self._canary(engine) if version else ""
         except QuantaHRError as error:

@@ -77,6 +77,8 @@ class ScriptedWorker:
         self._redis = redis.Redis.from_url(settings.redis_url)
         self._ended = threading.Event()
         self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(3)]
+        self._running = len(self._threads)
+        self._leaving = threading.Lock()
 
     def start(self) -> None:
         for thread in self._threads:
@@ -93,7 +95,11 @@ class ScriptedWorker:
                     message = json.loads(taken[1])
                     body = json.loads(base64.b64decode(message["body"]))
                     self._answer(str(body[0][0]))
-        self._bus.close_connection()
+        with self._leaving:
+            self._running -= 1
+            last = not self._running
+        if last:  # the others still need it for what they answer
+            self._bus.close_connection()
 
     def _answer(self, identifier: str) -> None:
         with self._bus.claim(identifier) as claim:

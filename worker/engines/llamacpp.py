@@ -60,11 +60,13 @@ class LlamaCppEngine:
         context_tokens: int = 1024,
         threads: int | None = None,
         system: str = SYSTEM,
+        rest_seconds: float = 0.0,
     ) -> None:
         """Load and warm up (under a second for the packaged model).
 
         `context_tokens` is per slot. `threads` defaults to the cores this process may use: more than that halves the
-        speed of decoding. `system` is the system prompt to have ready in every slot.
+        speed of decoding. `system` is the system prompt to have ready in every slot. `rest_seconds` is slept after
+        loading and after each slot's warm-up: for an engine that answers meanwhile.
         Raises ModelError when a file is missing, damaged or does not fit, or memory is short.
         """
         header = read_header(model)
@@ -94,6 +96,7 @@ class LlamaCppEngine:
         params.fit_params = False
         params.cpuparams.n_threads = cores
         params.cpuparams_batch.n_threads = cores
+        params.warmup = False  # the slots' own, below, is one with something to remember
         params.verbosity = -1
         params.cache_ram_mib = 0
         params.cache_idle_slots = False
@@ -126,7 +129,9 @@ class LlamaCppEngine:
             label=f"{name} ({model.name})",
         )
         for slot in range(slots):
+            time.sleep(rest_seconds)
             self._ask([{"role": "system", "content": system}, {"role": "user", "content": ""}], 1, {"id_slot": slot})
+        time.sleep(rest_seconds)
 
     @property
     def version(self) -> EngineVersion:

@@ -7,11 +7,15 @@ from quantahr.settings import Secrets, Settings
 from worker.engines.base import Engine
 
 
-def open_engine(settings: Settings, secrets: Secrets, *, adapter: str | None = None) -> Engine:
+def open_engine(
+    settings: Settings, secrets: Secrets, *, adapter: str | None = None, rest_seconds: float = 0.0
+) -> Engine:
     """Load the engine of `settings.model`.
 
     `adapter` is the one to serve instead of `model.adapter` (what the registry says is active): a GGUF LoRA for
-    llamacpp, a PEFT folder for transformers, a name or path that the server knows for tgi. Raises ModelError.
+    llamacpp, a PEFT folder for transformers, a name or path that the server knows for tgi. `rest_seconds` is for a
+    swap under way: llamacpp leaves the cores that long to the engine that answers, after each step of loading.
+    Raises ModelError.
     """
     model = settings.model
     wanted = adapter or model.adapter
@@ -42,4 +46,5 @@ def open_engine(settings: Settings, secrets: Secrets, *, adapter: str | None = N
         slots=model.slots,
         context_tokens=model.context_tokens,
         threads=model.threads,
+        rest_seconds=rest_seconds,
     )

@@ -40,7 +40,7 @@ class RedisServer:
         program = shutil.which("redis-server") or shutil.which("valkey-server")
         assert program, "these tests need redis-server on PATH: apt-get install redis-server"
         self._process = subprocess.Popen([program, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        for _ in range(500):
+        for _ in range(3000):
             try:
                 redis.Redis.from_url(self.url).ping()
             except redis.ConnectionError:

@@ -27,7 +27,7 @@ async def _run(settings: Settings, store: Store, slack: FakeSlack, secrets: Secr
     configured = settings.model_copy(update={"slack": Slack.model_validate(values)})
     bus = Asking(configured)
     try:
-        await asyncio.wait_for(run_slack(configured, secrets, Conversation(configured, bus, store)), 10)
+        await asyncio.wait_for(run_slack(configured, secrets, Conversation(configured, bus, store)), 60)
     finally:
         await bus.close()
 

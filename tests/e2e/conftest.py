@@ -65,12 +65,12 @@ def launch(environment: dict[str, str], tmp_path: Path) -> Iterator[Launch]:
 async def growing(person: Person) -> None:
     """Ask tests.e2e.slow_worker something, and wait until its answer can be seen to grow."""
     await person.write("How much leave do I get?")
-    await until(lambda: any("Sentence 2." in shown.text for shown in person.sees() if shown.by_bot), 40)
+    await until(lambda: any("Sentence 2." in shown.text for shown in person.sees() if shown.by_bot), 90)
 
 
 async def one_complete_answer(person: Person) -> None:
     """The answer has been seen through, whole, and no second one follows."""
-    await until(lambda: answers(person), 60)
+    await until(lambda: answers(person), 90)
     await asyncio.sleep(1.0)  # time for a second answer, if there were one
     [seen] = [shown for shown in person.sees() if shown.by_bot]
     assert seen.text.split() == TEXT.split()

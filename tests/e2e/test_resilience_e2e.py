@@ -10,7 +10,7 @@ from tests.e2e.conftest import QUANTAHR, Launch, growing, one_complete_answer
 from tests.fakes.fake_slack import FakeSlack
 from tests.fakes.slack_world import SlackPerson, SlackWorld
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 BOT = (*QUANTAHR, "bots", "--only", "slack")
 WORKER = ("-m", "tests.e2e.slow_worker")
@@ -18,7 +18,7 @@ WORKER = ("-m", "tests.e2e.slow_worker")
 
 async def _growing(slack: FakeSlack) -> SlackPerson:
     """Somebody has asked, and sees the answer grow."""
-    await asyncio.wait_for(slack.connected(), 30)
+    await asyncio.wait_for(slack.connected(), 90)
     ana = SlackWorld(slack).person("ana")
     await growing(ana)
     return ana
@@ -62,7 +62,7 @@ async def test_a_restart_of_redis_while_nobody_asks(slack: FakeSlack, launch: La
     """A worker that was idle takes questions again afterwards, also after the second restart."""
     worker = launch(*WORKER)
     launch(*BOT)
-    await asyncio.wait_for(slack.connected(), 30)
+    await asyncio.wait_for(slack.connected(), 90)
     for name in ("ana", "ben"):
         await asyncio.sleep(0.5)  # idle
         await _restart(own_redis, 1.5)
@@ -88,5 +88,5 @@ async def test_sigterm_ends_the_bot_cleanly_and_the_next_one_goes_on(slack: Fake
     await one_complete_answer(ana)
     slack._sockets.clear()
     launch(*BOT)
-    await asyncio.wait_for(slack.connected(), 30)
+    await asyncio.wait_for(slack.connected(), 90)
     await one_complete_answer(ana)

@@ -353,7 +353,7 @@ class FakeSlack:
         await self.deliver(last["kind"], last["payload"])
 
     async def _by_socket(self, kind: str, payload: dict[str, Any], attempt: int) -> tuple[bool, Any]:
-        await asyncio.wait_for(self.connected(), 20)
+        await asyncio.wait_for(self.connected(), 60)
         identifier = f"E{next(self._counter)}"
         self._acked[identifier] = asyncio.Event()
         envelope = {"type": kind, "envelope_id": identifier, "payload": payload, "accepts_response_payload": True}

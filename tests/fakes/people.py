@@ -69,7 +69,7 @@ class World(Protocol):
         """The platform delivers the last event once more, as it does when an acknowledgement was lost."""
 
 
-async def until(condition: Callable[[], Any], seconds: float = 20.0) -> Any:
+async def until(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
     """Wait until `condition` gives something true, and return it. Raises AssertionError if it never does."""
     deadline = asyncio.get_running_loop().time() + seconds
     while not (found := condition()):

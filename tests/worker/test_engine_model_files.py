@@ -61,6 +61,16 @@ def test_rewriting_keeps_the_weights_the_words_and_the_identity(tmp_path: Path) 
     assert base_sha256(read_header(target)) == base_sha256(read_header(source)) == cached_sha256(source)
 
 
+def test_a_file_that_was_replaced_is_read_anew(tmp_path: Path) -> None:
+    source = write_model(tmp_path / "mine.gguf")
+    before = read_header(source)
+    assert read_header(source) is before
+    other = tmp_path / "other.gguf"
+    requantize(source, other, "Q8_0", "ab" * 32)
+    other.replace(source)
+    assert base_sha256(read_header(source)) == "ab" * 32
+
+
 def test_rewriting_is_deterministic_and_leaves_nothing_behind(tmp_path: Path) -> None:
     source = write_model(tmp_path / "mine.gguf")
     for name in ("a.gguf", "b.gguf"):

@@ -65,8 +65,8 @@ class LlamaCppEngine:
         """Load and warm up (under a second for the packaged model).
 
         `context_tokens` is per slot. `threads` defaults to the cores this process may use: more than that halves the
-        speed of decoding. `system` is the system prompt to have ready in every slot. `rest_seconds` is slept after
-        loading and after each slot's warm-up: for an engine that answers meanwhile.
+        speed of decoding. `system` is the system prompt to have ready in every slot. `rest_seconds` is slept before
+        and after loading and after each slot's warm-up: for an engine that answers meanwhile.
         Raises ModelError when a file is missing, damaged or does not fit, or memory is short.
         """
         header = read_header(model)
@@ -109,7 +109,9 @@ class LlamaCppEngine:
         params.force_pure_content_parser = True
         if adapter is not None:
             params.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(os.fspath(adapter), 1.0)]
+        time.sleep(rest_seconds)
         try:
+            # This holds Python's lock, a quarter of a second for the packaged model; nothing else in a swap does.
             self._server: Any = xllamacpp.Server(params)
         except (RuntimeError, MemoryError) as error:
             with_adapter = f" with {adapter.name}" if adapter else ""

@@ -43,7 +43,7 @@ KEEP_BYTES: Final = 1 << 30
 """The previous engine stays loaded while this much memory is free."""
 
 REST_SECONDS: Final = 0.3
-"""After each step of a swap (loading, a slot's warm-up, a canary): as long as most answers take that a step held up."""
+"""Around each step of a swap (loading, a slot's warm-up, a canary): as long as the answers take that it held up."""
 
 Open = Callable[[str | None], Engine]
 """Loads the engine with an adapter (a path), or the base alone (None)."""

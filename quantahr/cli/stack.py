@@ -37,13 +37,22 @@ JOIN_SECONDS = 20.0
 READY_SECONDS = 900.0
 """A first start computes a vector for every sentence of the documents: half a minute of a core for a small handbook."""
 
-# Reads process ids, one a line. The end of input without `done` before it means that our owner died.
+# Reads process ids, one a line; `gone ID` strikes one out, whose number may soon be another program's. The end of input
+# without `done` before it means that our owner died.
 _WATCHER = """
 trap '' INT HUP TERM
 children=
 while read -r line; do
-    [ "$line" = done ] && exit 0
-    children="$line $children"
+    case $line in
+        done) exit 0 ;;
+        gone*)
+            left=
+            for child in $children; do
+                [ "gone $child" = "$line" ] || left="$left $child"
+            done
+            children=$left ;;
+        *) children="$line $children" ;;
+    esac
 done
 for child in $children; do
     kill -TERM "$child" 2>/dev/null || continue
@@ -233,12 +242,16 @@ class Stack:
         while not self._ending.wait(wait):
             if self._worker and (code := self._worker.poll()) is not None:
                 log.warning("the worker ended (code %d) and is started again; see %s", code, self._worker_log)
+                self._tell_watcher(f"gone {self._worker.pid}")
                 self._start_worker()
                 wait = min(2 * wait, AGAIN_AT_MOST_SECONDS)
 
     def _watch(self, pid: int) -> None:
+        self._tell_watcher(str(pid))
+
+    def _tell_watcher(self, line: str) -> None:
         if self._watcher and self._watcher.stdin:
-            self._watcher.stdin.write(f"{pid}\n".encode())
+            self._watcher.stdin.write(f"{line}\n".encode())
             self._watcher.stdin.flush()
 
     def _last_words(self, lines: int = 12) -> str:

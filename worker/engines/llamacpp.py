@@ -111,7 +111,7 @@ class LlamaCppEngine:
             params.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(os.fspath(adapter), 1.0)]
         time.sleep(rest_seconds)
         try:
-            # This holds Python's lock, a quarter of a second for the packaged model; nothing else in a swap does.
+            # This holds Python's lock, a quarter of a second for the packaged model.
             self._server: Any = xllamacpp.Server(params)
         except (RuntimeError, MemoryError) as error:
             with_adapter = f" with {adapter.name}" if adapter else ""
